@@ -1,0 +1,1 @@
+//! PIN rules: generation, length, attempt counting, delay, lock.

@@ -1,0 +1,1 @@
+//! Offer and answer over one audio stream (RFC 3264).
