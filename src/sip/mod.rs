@@ -4,6 +4,9 @@
 //! Deliberately absent: cards, talk time, audio; sockets and clocks; REGISTER as a server,
 //! forking proxies, presence.
 
+pub mod timers;
+pub mod transaction;
+
 use std::net::SocketAddr;
 
 use crate::ids::{LegKey, TrunkId};
