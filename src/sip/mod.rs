@@ -4,6 +4,8 @@
 //! Deliberately absent: cards, talk time, audio; sockets and clocks; REGISTER as a server,
 //! forking proxies, presence.
 
+pub mod wire;
+pub mod message;
 pub mod timers;
 pub mod transaction;
 
