@@ -185,11 +185,11 @@ impl Grammar {
         if !alone {
             prompts.extend(number.joiner.as_deref().map(named));
         }
-        let forms =
-            self.table
-                .gender
-                .get(gender)
-                .map(|forms| if alone { &forms.alone } else { &forms.ending });
+        let forms = self
+            .table
+            .gender
+            .get(gender)
+            .map(|forms| if alone { &forms.alone } else { &forms.ending });
         let special = forms.and_then(|forms| forms.iter().find(|form| form.value == last));
         prompts.push(match special {
             Some(form) => named(&form.id),
