@@ -2,4 +2,5 @@
 #![expect(clippy::unwrap_used, reason = "a test says what it needs by failing")]
 
 mod config;
+mod prompts;
 mod tidy;
