@@ -3,7 +3,12 @@
 //!
 //! Deliberately absent: video, ICE, bundling, capability negotiation. Unknown lines are skipped.
 
+#![deny(clippy::indexing_slicing)]
+
 pub mod negotiate;
+mod text;
+
+pub use text::{SdpFault, fuzz};
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -63,7 +68,7 @@ pub struct SessionDescription {
     /// `o=` session id and version; a peer's that are no numbers become 0.
     pub session_id: u64,
     pub version: u64,
-    /// The address in our own `o=` line; a peer's own is of no use and not kept apart from `c=`.
+    /// The address in the `o=` line; of a peer's description nothing depends on it.
     pub origin: Option<IpAddr>,
     pub media: Vec<MediaSection>,
 }
@@ -93,3 +98,6 @@ pub struct DtmfTypes {
     pub send_pt: u8,
     pub receive_pt: u8,
 }
+
+#[cfg(test)]
+mod tests;

@@ -318,8 +318,11 @@ pub fn find_outside(text: &str, wanted: char) -> Option<usize> {
     None
 }
 
-/// `name=value` parameters behind a value: `;a=b;c`. Names as written, values unquoted.
-pub fn params(text: &str) -> Vec<(String, Option<String>)> {
+/// Parameters in order: name as written, value without quotes; a flag has none.
+pub type Params = Vec<(String, Option<String>)>;
+
+/// `name=value` parameters behind a value: `;a=b;c`.
+pub fn params(text: &str) -> Params {
     Split::new(text, ';')
         .filter(|param| !param.is_empty())
         .map(|param| match param.split_once('=') {

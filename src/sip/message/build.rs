@@ -131,9 +131,10 @@ impl ResponseBuilder {
                 continue;
             };
             let tagged = value.to_ascii_lowercase().contains(";tag=") || name != "To";
-            match tagged {
-                true => writer.header(name, value),
-                false => writer.header(name, &with_tag(value, to_tag)),
+            if tagged {
+                writer.header(name, value);
+            } else {
+                writer.header(name, &with_tag(value, to_tag));
             }
         }
         ResponseBuilder(writer)
@@ -166,14 +167,12 @@ const MAX_ECHOED: usize = 70;
 
 /// A To without brackets would take the tag for a URI parameter, so it gets them.
 fn with_tag(to: &str, tag: &str) -> String {
-    match to.contains('<') {
-        true => format!("{to};tag={tag}"),
-        false => {
-            let (uri, params) = to.split_once(';').unwrap_or((to, ""));
-            let semicolon = if params.is_empty() { "" } else { ";" };
-            format!("<{}>{semicolon}{params};tag={tag}", uri.trim_ascii())
-        }
+    if to.contains('<') {
+        return format!("{to};tag={tag}");
     }
+    let (uri, params) = to.split_once(';').unwrap_or((to, ""));
+    let semicolon = if params.is_empty() { "" } else { ";" };
+    format!("<{}>{semicolon}{params};tag={tag}", uri.trim_ascii())
 }
 
 /// `"Display" <uri>`: the display name quoted and escaped, the URI free of brackets and blanks.

@@ -340,7 +340,7 @@ fn reason(value: &str) -> Option<Reason> {
     })
 }
 
-fn number_with_params(value: &str) -> Option<(u32, Vec<(String, Option<String>)>)> {
+fn number_with_params(value: &str) -> Option<(u32, wire::Params)> {
     let (number, params) = value.split_once(';').unwrap_or((value, ""));
     Some((wire::number(number.trim_ascii())?, wire::params(params)))
 }

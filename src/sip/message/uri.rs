@@ -19,7 +19,7 @@ pub struct Uri {
     /// 1..=65535.
     pub port: Option<u16>,
     /// Behind the host (of `tel:` behind the number); names as written.
-    pub params: Vec<(String, Option<String>)>,
+    pub params: wire::Params,
     /// Behind `?`, as written.
     pub headers: Option<String>,
     text: String,
@@ -165,7 +165,7 @@ pub struct NameAddr {
     pub display: Option<String>,
     pub uri: Uri,
     /// Behind the address; names as written.
-    pub params: Vec<(String, Option<String>)>,
+    pub params: wire::Params,
     pub tag: Option<String>,
     /// The value as it came, to be echoed.
     pub raw: String,
@@ -346,7 +346,7 @@ fn cut(text: &str, at: char) -> (&str, Option<&str>) {
     }
 }
 
-fn plain_params(text: Option<&str>) -> Vec<(String, Option<String>)> {
+fn plain_params(text: Option<&str>) -> wire::Params {
     let params = text
         .unwrap_or_default()
         .split(';')
