@@ -1,1 +1,325 @@
-//! store
+//! Cards, calls and money at rest: SQLite or PostgreSQL through sqlx's `Any` driver, one SQL text
+//! for both; the only module that names sqlx.
+//!
+//! Every write is one database transaction (`db_tx`). SQLite begins it with `BEGIN IMMEDIATE` behind
+//! a gate in the process, so writers queue fairly; PostgreSQL locks the card's row. Balances move
+//! only by a guarded one-row UPDATE, in the `db_tx` that inserts the entry.
+//!
+//! Deliberately absent: retries and timeouts (the driver's), rights and rendering (the admin's).
+
+mod fault;
+mod pin_key;
+mod recovery;
+mod rows;
+mod unbuilt;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sqlx::any::AnyPoolOptions;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Executor, Transaction};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::now::IdSource;
+
+pub use fault::{AdminError, Refusal, RefusalClass, StoreFault};
+pub use pin_key::PinKey;
+pub use recovery::Recovered;
+pub use rows::*;
+
+static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
+static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// Where the two databases differ; everything else is one text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+impl Dialect {
+    /// SQLite takes the write lock at once: a later upgrade could fail and would have to be retried.
+    const fn begin(self) -> &'static str {
+        match self {
+            Dialect::Sqlite => "BEGIN IMMEDIATE",
+            Dialect::Postgres => "BEGIN",
+        }
+    }
+
+    /// Stands at the end of a SELECT whose row the same `db_tx` will change.
+    const fn row_lock(self) -> &'static str {
+        match self {
+            Dialect::Sqlite => "",
+            Dialect::Postgres => " FOR UPDATE",
+        }
+    }
+}
+
+/// What `Store::open` needs to know.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// `sqlite:///absolute/path.db` or `postgres://user@host/database`.
+    pub url: String,
+    pub pin_key: PinKey,
+    /// This process's name in reservations; `main` by default.
+    pub node: String,
+    /// Waits for the disk at each commit. Off only in tests.
+    pub durable: bool,
+}
+
+impl StoreOptions {
+    pub fn new(url: &str, pin_key: PinKey) -> StoreOptions {
+        StoreOptions {
+            url: url.to_owned(),
+            pin_key,
+            node: "main".to_owned(),
+            durable: true,
+        }
+    }
+}
+
+/// The open database. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    pool: AnyPool,
+    dialect: Dialect,
+    pin_key: PinKey,
+    node: String,
+    /// One writer at a time on SQLite; busy waiting in the file would be slow and unfair.
+    gate: Arc<Semaphore>,
+    ids: Mutex<IdSource>,
+    epoch: std::sync::atomic::AtomicI64,
+}
+
+/// A database transaction with its place at the gate; dropped without `commit`, it rolls back.
+struct DbTx {
+    tx: Transaction<'static, Any>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl DbTx {
+    fn conn(&mut self) -> &mut AnyConnection {
+        &mut self.tx
+    }
+
+    async fn commit(self) -> Result<(), sqlx::Error> {
+        self.tx.commit().await
+    }
+}
+
+impl Store {
+    /// Opens the database, creates the SQLite file if it is missing, and brings the schema up.
+    ///
+    /// # Errors
+    /// [`StoreFault`], which says what, where and what to do.
+    pub async fn open(options: StoreOptions) -> Result<Store, StoreFault> {
+        sqlx::any::install_default_drivers();
+        let (dialect, url) = connect_url(&options.url)?;
+        let durable = options.durable;
+        let single = dialect == Dialect::Sqlite && url.contains(":memory:");
+        let pool = AnyPoolOptions::new()
+            .max_connections(if single { 1 } else { 4 })
+            .acquire_timeout(Duration::from_secs(5))
+            .after_connect(move |conn, _| Box::pin(async move { prepare(conn, dialect, durable).await }))
+            .connect(&url)
+            .await
+            .map_err(|error| open_fault(&options.url, &error))?;
+        let migrator = match dialect {
+            Dialect::Sqlite => &SQLITE,
+            Dialect::Postgres => &POSTGRES,
+        };
+        migrator
+            .run(&pool)
+            .await
+            .map_err(|error| migrate_fault(&options.url, migrator, &error))?;
+        let writers = match dialect {
+            Dialect::Sqlite => 1,
+            Dialect::Postgres => 4,
+        };
+        let store = Store {
+            inner: Arc::new(Inner {
+                pool,
+                dialect,
+                pin_key: options.pin_key,
+                node: options.node,
+                gate: Arc::new(Semaphore::new(writers)),
+                ids: Mutex::new(IdSource::from_seed(pin_key::random_bytes()?)),
+                epoch: std::sync::atomic::AtomicI64::new(0),
+            }),
+        };
+        store.check_pin_key(&options.url).await?;
+        store.read_epoch().await?;
+        Ok(store)
+    }
+
+    /// Waits for running statements and closes the file.
+    pub async fn close(&self) {
+        self.inner.pool.close().await;
+    }
+
+    /// Whether the database answers and takes writes.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn ping(&self) -> Result<(), StoreFault> {
+        sqlx::query("SELECT 1").execute(&self.inner.pool).await?;
+        Ok(())
+    }
+
+    async fn begin(&self) -> Result<DbTx, StoreFault> {
+        let permit = Arc::clone(&self.inner.gate)
+            .acquire_owned()
+            .await
+            .map_err(|_| StoreFault::Sql(sqlx::Error::PoolClosed))?;
+        let tx = self.inner.pool.begin_with(self.inner.dialect.begin()).await?;
+        Ok(DbTx { tx, _permit: permit })
+    }
+
+    fn pool(&self) -> &AnyPool {
+        &self.inner.pool
+    }
+
+    /// The statement, with the row lock of the dialect at its end.
+    fn locking(&self, select: &'static str) -> AssertSqlSafe<String> {
+        AssertSqlSafe(format!("{select}{}", self.inner.dialect.row_lock()))
+    }
+
+    /// Draws from the store's own randomness.
+    fn draw<T>(&self, draw: impl FnOnce(&mut IdSource) -> T) -> T {
+        draw(&mut self.inner.ids.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The key of this database must be the one its PINs were hashed with: the first start writes
+    /// a proof, each later one compares.
+    async fn check_pin_key(&self, url: &str) -> Result<(), StoreFault> {
+        let proof = self.inner.pin_key.proof();
+        let mut db = self.begin().await?;
+        sqlx::query(
+            "INSERT INTO meta (key, value) VALUES ('pin_key_proof', $1) ON CONFLICT (key) DO NOTHING",
+        )
+        .bind(&proof)
+        .execute(db.conn())
+        .await?;
+        let kept: String = sqlx::query_scalar("SELECT value FROM meta WHERE key = 'pin_key_proof'")
+            .fetch_one(db.conn())
+            .await?;
+        if kept != proof {
+            return Err(StoreFault::PinKey {
+                place: url.to_owned(),
+                problem: "the database was made with another PIN key".to_owned(),
+                cure: "give the key file it was made with (store.pin_key_file or CARDLINE_PIN_KEY)",
+            });
+        }
+        db.commit().await?;
+        Ok(())
+    }
+}
+
+/// Splits off the dialect and completes the URL.
+fn connect_url(url: &str) -> Result<(Dialect, String), StoreFault> {
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        return Ok((Dialect::Postgres, url.to_owned()));
+    }
+    if !url.starts_with("sqlite:") {
+        return Err(StoreFault::Open {
+            url: url.to_owned(),
+            problem: "unknown kind of database".to_owned(),
+            cure: "write sqlite:///absolute/path.db or postgres://user@host/database in store.url",
+        });
+    }
+    if let Some(dir) = sqlite_path(url).and_then(|path| path.parent().map(PathBuf::from))
+        && !dir.as_os_str().is_empty()
+        && !dir.is_dir()
+    {
+        return Err(StoreFault::Open {
+            url: url.to_owned(),
+            problem: format!("the directory {} does not exist", dir.display()),
+            cure: "create it and give it to the user that runs cardline",
+        });
+    }
+    let full = match (url.contains("mode="), url.contains('?')) {
+        (true, _) => url.to_owned(),
+        (false, true) => format!("{url}&mode=rwc"),
+        (false, false) => format!("{url}?mode=rwc"),
+    };
+    Ok((Dialect::Sqlite, full))
+}
+
+/// The file of a SQLite URL; `None` for PostgreSQL and for memory.
+fn sqlite_path(url: &str) -> Option<PathBuf> {
+    let rest = url.strip_prefix("sqlite:")?;
+    let rest = rest.strip_prefix("//").unwrap_or(rest);
+    let path = rest.split('?').next().unwrap_or(rest);
+    (!path.is_empty() && path != ":memory:").then(|| PathBuf::from(path))
+}
+
+/// Settings of each connection; SQLite keeps none of them but the journal mode in the file.
+async fn prepare(conn: &mut AnyConnection, dialect: Dialect, durable: bool) -> Result<(), sqlx::Error> {
+    let settings: &[&'static str] = match (dialect, durable) {
+        (Dialect::Sqlite, true) => &[
+            "PRAGMA journal_mode = WAL",
+            "PRAGMA synchronous = FULL",
+            "PRAGMA busy_timeout = 5000",
+            "PRAGMA foreign_keys = ON",
+        ],
+        (Dialect::Sqlite, false) => &[
+            "PRAGMA journal_mode = WAL",
+            "PRAGMA synchronous = OFF",
+            "PRAGMA busy_timeout = 5000",
+            "PRAGMA foreign_keys = ON",
+        ],
+        (Dialect::Postgres, _) => &[
+            "SET statement_timeout = '5s'",
+            "SET lock_timeout = '1s'",
+            "SET TIME ZONE 'UTC'",
+        ],
+    };
+    for setting in settings {
+        conn.execute(*setting).await?;
+    }
+    Ok(())
+}
+
+fn open_fault(url: &str, error: &sqlx::Error) -> StoreFault {
+    StoreFault::Open {
+        // A password in the URL is nobody's business in a log.
+        url: without_password(url),
+        problem: error.to_string(),
+        cure: "check store.url, that the database runs, and that this user may read and write it",
+    }
+}
+
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    match rest.rsplit_once('@') {
+        Some((login, host)) => {
+            let user = login.split(':').next().unwrap_or_default();
+            format!("{scheme}://{user}@{host}")
+        }
+        None => url.to_owned(),
+    }
+}
+
+fn migrate_fault(url: &str, migrator: &Migrator, error: &MigrateError) -> StoreFault {
+    if let MigrateError::VersionMissing(found) | MigrateError::VersionTooNew(found, _) = error {
+        return StoreFault::Newer {
+            url: without_password(url),
+            found: *found,
+            known: migrator.iter().map(|m| m.version).max().unwrap_or(0),
+        };
+    }
+    StoreFault::Open {
+        url: without_password(url),
+        problem: format!("the schema could not be brought up: {error}"),
+        cure: "restore the last backup, or ask for help with this message",
+    }
+}

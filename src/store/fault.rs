@@ -1,0 +1,165 @@
+//! What can go wrong in the store, sorted by who must act: a [`Refusal`] is a business "no" that the
+//! operator reads; a [`StoreFault`] is our outside failing (file, database, key).
+
+use crate::card::binding::Unbindable;
+
+/// The database, its file or the PIN key failed us.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreFault {
+    #[error("cannot open the database {url}: {problem}; {cure}")]
+    Open {
+        url: String,
+        problem: String,
+        cure: &'static str,
+    },
+    #[error(
+        "the database {url} has schema {found}, this program knows up to {known}: it was written by a newer Cardline; start that one, or restore a backup from before the upgrade"
+    )]
+    Newer { url: String, found: i64, known: i64 },
+    #[error("PIN key in {place}: {problem}; {cure}")]
+    PinKey {
+        place: String,
+        problem: String,
+        cure: &'static str,
+    },
+    #[error("database: {0}")]
+    Sql(#[from] sqlx::Error),
+    /// A row that must exist is missing, or a column holds a word that the schema does not know.
+    #[error("the database is damaged: {what}")]
+    Damaged { what: String },
+}
+
+impl StoreFault {
+    pub(crate) fn damaged(what: impl Into<String>) -> StoreFault {
+        StoreFault::Damaged { what: what.into() }
+    }
+}
+
+/// Who must act on a refusal; the admin listener makes a status of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalClass {
+    /// The named thing does not exist (or belongs to someone else).
+    NotFound,
+    /// The request itself is wrong.
+    Invalid,
+    /// The request is right, the present state forbids it.
+    Conflict,
+}
+
+/// A "no" to an operator. `Display` is English, [`Refusal::german`] the operator page's text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("no {kind} {name:?}")]
+    NotFound { kind: &'static str, name: String },
+    #[error("{kind} {name:?} exists already")]
+    Exists { kind: &'static str, name: String },
+    /// `field` says which input; the stable code is `invalid_<field>`.
+    #[error("{field} {value:?}: {problem}")]
+    Invalid {
+        field: &'static str,
+        value: String,
+        problem: &'static str,
+        german: &'static str,
+    },
+    /// `state` is the German word of the card's state.
+    #[error("card {serial} is {state}")]
+    CardState { serial: String, state: &'static str },
+    #[error("a call is in progress on card {serial}")]
+    CardInUse { serial: String },
+    #[error("the line cannot be remembered: {0}")]
+    Line(#[from] Unbindable),
+    #[error("the line is bound to card {serial} of the same project")]
+    LineTaken { serial: String },
+    #[error("the card has {limit} lines already, which is the project's limit")]
+    LinesFull { limit: u32 },
+    #[error("the project remembers no lines")]
+    LinesOff,
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    #[error("the quote is older than 15 minutes; ask for a new one")]
+    QuoteExpired,
+    #[error("the purchase would exceed the operator's limit of {limit_cents} cents")]
+    OverLimit { limit_cents: i64 },
+    #[error("call {id} has ended or has no card")]
+    CallOver { id: String },
+}
+
+impl Refusal {
+    pub fn class(&self) -> RefusalClass {
+        match self {
+            Refusal::NotFound { .. } => RefusalClass::NotFound,
+            Refusal::Invalid { .. } | Refusal::Line(_) => RefusalClass::Invalid,
+            Refusal::Exists { .. }
+            | Refusal::CardState { .. }
+            | Refusal::CardInUse { .. }
+            | Refusal::LineTaken { .. }
+            | Refusal::LinesFull { .. }
+            | Refusal::LinesOff
+            | Refusal::KeyReused
+            | Refusal::QuoteExpired
+            | Refusal::OverLimit { .. }
+            | Refusal::CallOver { .. } => RefusalClass::Conflict,
+        }
+    }
+
+    /// The stable word for programs.
+    pub fn code(&self) -> String {
+        match self {
+            Refusal::NotFound { kind, .. } => format!("{kind}_not_found"),
+            Refusal::Exists { kind, .. } => format!("{kind}_exists"),
+            Refusal::Invalid { field, .. } => format!("invalid_{field}"),
+            Refusal::CardState { .. } => "card_state".to_owned(),
+            Refusal::CardInUse { .. } => "card_in_use".to_owned(),
+            Refusal::Line(_) => "line_refused".to_owned(),
+            Refusal::LineTaken { .. } => "line_taken".to_owned(),
+            Refusal::LinesFull { .. } => "lines_full".to_owned(),
+            Refusal::LinesOff => "lines_off".to_owned(),
+            Refusal::KeyReused => "idempotency_key_reused".to_owned(),
+            Refusal::QuoteExpired => "quote_expired".to_owned(),
+            Refusal::OverLimit { .. } => "over_limit".to_owned(),
+            Refusal::CallOver { .. } => "call_over".to_owned(),
+        }
+    }
+
+    pub fn german(&self) -> String {
+        match self {
+            Refusal::NotFound { name, .. } => format!("Nicht gefunden: {name}"),
+            Refusal::Exists { name, .. } => format!("Gibt es schon: {name}"),
+            Refusal::Invalid { german, .. } => (*german).to_owned(),
+            Refusal::CardState { serial, state } => format!("Die Karte {serial} ist {state}."),
+            Refusal::CardInUse { serial } => format!("Mit der Karte {serial} wird gerade gesprochen."),
+            Refusal::Line(why) => why.german().to_owned(),
+            Refusal::LineTaken { serial } => {
+                format!("Dieser Anschluss ist schon für die Karte {serial} freigeschaltet.")
+            }
+            Refusal::LinesFull { limit } => format!("Die Karte hat schon {limit} Anschlüsse."),
+            Refusal::LinesOff => "Dieses Projekt merkt sich keine Anschlüsse.".to_owned(),
+            Refusal::KeyReused => "Dieser Schlüssel gehört schon zu einer anderen Anfrage.".to_owned(),
+            Refusal::QuoteExpired => "Das Angebot ist abgelaufen. Bitte neu berechnen.".to_owned(),
+            Refusal::OverLimit { .. } => "Der Kauf überschreitet den Kreditrahmen.".to_owned(),
+            Refusal::CallOver { .. } => "Dieser Anruf ist schon beendet.".to_owned(),
+        }
+    }
+
+    pub(crate) fn not_found(kind: &'static str, name: &str) -> Refusal {
+        Refusal::NotFound {
+            kind,
+            name: name.to_owned(),
+        }
+    }
+}
+
+/// Why an admin request was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Fault(#[from] StoreFault),
+}
+
+impl From<sqlx::Error> for AdminError {
+    fn from(error: sqlx::Error) -> AdminError {
+        AdminError::Fault(StoreFault::Sql(error))
+    }
+}
