@@ -6,6 +6,7 @@
 
 pub mod wire;
 pub mod message;
+pub mod identity;
 pub mod timers;
 pub mod transaction;
 
