@@ -7,6 +7,7 @@
 pub mod wire;
 pub mod message;
 pub mod identity;
+pub mod auth;
 pub mod timers;
 pub mod transaction;
 

@@ -15,7 +15,7 @@ mod uri;
 
 use std::ops::Deref;
 
-pub use build::{RequestBuilder, ResponseBuilder, name_addr, reason_phrase};
+pub use build::{RequestBuilder, ResponseBuilder, name_addr, quoted, reason_phrase};
 pub use uri::{BadValue, Host, NameAddr, Rport, Scheme, Uri, Via, unescape};
 
 use super::{Reason, ReasonProtocol};
