@@ -3,6 +3,22 @@
 //! This file is the whole alphabet that control and media planes share. RTP never passes the
 //! switch; the switch never touches an audio sample.
 
+#![deny(clippy::indexing_slicing)]
+#![cfg_attr(
+    test,
+    expect(clippy::indexing_slicing, reason = "tests index what they have just laid out")
+)]
+
+pub mod rtp;
+pub mod codec;
+pub mod tone;
+pub mod bank;
+pub mod sender;
+pub mod receiver;
+pub mod dtmf;
+pub mod rtcp;
+pub mod audio;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
