@@ -151,6 +151,10 @@ impl Store {
     ) -> Result<CardRow, AdminError> {
         unbuilt()
     }
+    /// One audit row for an act that writes nothing else: hang-up, drain, reload.
+    pub async fn audit_add(&self, _act: &Act, _action: &str, _subject: &str) -> Result<(), AdminError> {
+        unbuilt()
+    }
     /// Newest first.
     pub async fn audit_tail(&self, _limit: i64) -> Result<Vec<AuditRow>, AdminError> {
         unbuilt()
