@@ -34,77 +34,79 @@ fn word(caller: &Caller) -> String {
     }
 }
 
+const FROM: &str = "<sip:+491701234567@example.com>";
+
+/// From, other headers, what comes of them.
+const CALLERS: [(&str, &str, &str); 16] = [
+    (FROM, "", "+491701234567 User"),
+    (
+        FROM,
+        "P-Asserted-Identity: <sip:+491701234567@ims>\r\n",
+        "+491701234567 Network",
+    ),
+    (
+        FROM,
+        "P-Asserted-Identity: <tel:+49-170-1234567>\r\n",
+        "+491701234567 Network",
+    ),
+    (
+        FROM,
+        "P-Asserted-Identity: <sip:%2B491701234567@ims;user=phone>\r\n",
+        "+491701234567 Network",
+    ),
+    (
+        FROM,
+        "P-Asserted-Identity: <sip:+491701234567;cpc=mobile-hplmn@ims;user=phone>\r\n",
+        "+491701234567 Network",
+    ),
+    (
+        FROM,
+        "P-Asserted-Identity: \"Bob, Inc.\" <sip:desk@ims>, <tel:+491701234567;cpc=ordinary>\r\n",
+        "+491701234567 Network",
+    ),
+    (
+        FROM,
+        "P-Asserted-Identity: <sip:desk@ims>\r\nP-asserted-identity: <tel:+491701234567>\r\n",
+        "+491701234567 Network",
+    ),
+    (
+        FROM,
+        "P-Asserted-Identity: <tel:+493012345>\r\n",
+        "+493012345 Contradicted",
+    ),
+    (FROM, "P-Asserted-Identity: rubbish\r\n", "+491701234567 User"),
+    (
+        "<sip:account17@ims>",
+        "P-Asserted-Identity: <tel:+493012345>\r\n",
+        "+493012345 Network",
+    ),
+    ("<sip:account17@ims>", "", "withheld"),
+    ("<sip:01701234567@ims>", "", "withheld"),
+    (
+        "\"Ada\" <tel:+49-170-1234567;phone-context=x>",
+        "",
+        "+491701234567 User",
+    ),
+    (
+        "<sip:account17@ims>",
+        "Remote-Party-ID: <sip:+493012345@ims>;party=calling;screen=yes;privacy=off\r\n",
+        "+493012345 Network",
+    ),
+    (
+        FROM,
+        "Remote-Party-ID: <sip:+493099@ims>;party=called;screen=yes\r\n",
+        "+491701234567 User",
+    ),
+    (
+        FROM,
+        "Remote-Party-ID: <sip:+491701234567@ims>;privacy=full\r\n",
+        "withheld",
+    ),
+];
+
 #[test]
 fn the_caller_is_read_from_whoever_vouches_for_it() {
-    const FROM: &str = "<sip:+491701234567@example.com>";
-    let rows = [
-        // From, other headers, what comes of them
-        (FROM, "", "+491701234567 User"),
-        (
-            FROM,
-            "P-Asserted-Identity: <sip:+491701234567@ims>\r\n",
-            "+491701234567 Network",
-        ),
-        (
-            FROM,
-            "P-Asserted-Identity: <tel:+49-170-1234567>\r\n",
-            "+491701234567 Network",
-        ),
-        (
-            FROM,
-            "P-Asserted-Identity: <sip:%2B491701234567@ims;user=phone>\r\n",
-            "+491701234567 Network",
-        ),
-        (
-            FROM,
-            "P-Asserted-Identity: <sip:+491701234567;cpc=mobile-hplmn@ims;user=phone>\r\n",
-            "+491701234567 Network",
-        ),
-        (
-            FROM,
-            "P-Asserted-Identity: \"Bob, Inc.\" <sip:desk@ims>, <tel:+491701234567;cpc=ordinary>\r\n",
-            "+491701234567 Network",
-        ),
-        (
-            FROM,
-            "P-Asserted-Identity: <sip:desk@ims>\r\nP-asserted-identity: <tel:+491701234567>\r\n",
-            "+491701234567 Network",
-        ),
-        (
-            FROM,
-            "P-Asserted-Identity: <tel:+493012345>\r\n",
-            "+493012345 Contradicted",
-        ),
-        (FROM, "P-Asserted-Identity: rubbish\r\n", "+491701234567 User"),
-        (
-            "<sip:account17@ims>",
-            "P-Asserted-Identity: <tel:+493012345>\r\n",
-            "+493012345 Network",
-        ),
-        ("<sip:account17@ims>", "", "withheld"),
-        ("<sip:01701234567@ims>", "", "withheld"),
-        (
-            "\"Ada\" <tel:+49-170-1234567;phone-context=x>",
-            "",
-            "+491701234567 User",
-        ),
-        (
-            "<sip:account17@ims>",
-            "Remote-Party-ID: <sip:+493012345@ims>;party=calling;screen=yes;privacy=off\r\n",
-            "+493012345 Network",
-        ),
-        (
-            FROM,
-            "Remote-Party-ID: <sip:+493099@ims>;party=called;screen=yes\r\n",
-            "+491701234567 User",
-        ),
-        (
-            FROM,
-            "Remote-Party-ID: <sip:+491701234567@ims>;privacy=full\r\n",
-            "withheld",
-        ),
-    ];
-    for (from, more, want) in rows {
+    for (from, more, want) in CALLERS {
         let request = invite("sip:+493023125101@192.0.2.9", from, more);
         let (_, caller) = resolve(&request, &trunk(NumberFormat::E164, true));
         assert_eq!(word(&caller), want, "From: {from} {more}");

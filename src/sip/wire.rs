@@ -378,20 +378,31 @@ fn looks_like_sip(line: &[u8]) -> bool {
     version(line) || last.is_some_and(version)
 }
 
-/// The whole of parsing over any bytes, for the fuzzer and for tests with mutated messages: it must
-/// end and must not panic.
+/// The whole of reading and answering over any bytes, for the fuzzer and for tests with mutated
+/// messages: it must end, must not panic, and what can be read can be answered.
 pub fn fuzz(bytes: &[u8]) {
-    let Ok(message) = crate::sip::message::Message::parse(bytes) else {
-        return;
-    };
-    let head = message.headers();
-    for name in LISTS {
-        for value in head.headers(name) {
-            std::hint::black_box(crate::sip::message::NameAddr::parse(value).ok());
+    use crate::sip::message::{Message, NameAddr, Response, ResponseBuilder, WireFault};
+    let remote = std::net::SocketAddr::from(([192, 0, 2, 1], 5060));
+    let message = match Message::parse(bytes) {
+        Ok(message) => message,
+        Err(WireFault::Malformed(broken)) => {
+            std::hint::black_box(ResponseBuilder::malformed(&broken, "t", remote).build());
+            return;
         }
+        Err(WireFault::Junk | WireFault::BadResponse) => return,
+    };
+    let headers = message.headers();
+    for value in LISTS.iter().flat_map(|name| headers.headers(name)) {
+        std::hint::black_box(NameAddr::parse(value).ok());
     }
-    std::hint::black_box((head.contact(), head.reasons(), head.session_expires()));
-    std::hint::black_box((head.content_type(), head.retry_after(), head.min_se()));
+    std::hint::black_box((headers.contact(), headers.reasons(), headers.session_expires()));
+    std::hint::black_box((headers.content_type(), headers.retry_after(), headers.min_se()));
+    std::hint::black_box(crate::sip::auth::challenges(headers));
+    if let Message::Request(request) = &message {
+        let answer = ResponseBuilder::response_to(request, 200, Some("t"), remote).build();
+        // An echoed line near the limit may grow beyond it.
+        assert!(bytes.len() > MAX_LINE / 2 || Response::parse(&answer).is_some());
+    }
 }
 
 /// Headers whose value is a comma-separated list. All others are left whole: commas stand inside

@@ -61,6 +61,8 @@ impl Method {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod torture_tests;
 
 const METHODS: [(&str, Method); 14] = [
     ("INVITE", Method::Invite),
@@ -415,8 +417,11 @@ fn common(frame: Frame) -> Result<Headers, Broken> {
     if head.values("Via").count() > wire::MAX_VIAS {
         return Err("too many Via values".into());
     }
-    let via = head.values("Via").next().ok_or("no Via")?;
-    let via = Via::parse(via)?;
+    let vias = head
+        .values("Via")
+        .map(Via::parse)
+        .collect::<Result<Vec<_>, _>>()?;
+    let via = vias.into_iter().next().ok_or("no Via")?;
     let from = NameAddr::parse(single(&head, "From", "no From, or two")?)?;
     let to = NameAddr::parse(single(&head, "To", "no To, or two")?)?;
     let call_id = single(&head, "Call-ID", "no Call-ID, or two")?.to_owned();

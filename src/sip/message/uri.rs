@@ -187,6 +187,9 @@ impl NameAddr {
             // Without brackets all parameters are the header's, and none the URI's (§20.10).
             None => {
                 let (uri, params) = cut(value, ';');
+                if uri.contains(['?', ',']) {
+                    return Err(BadValue("an address that needs brackets"));
+                }
                 (None, uri.trim_ascii(), params.unwrap_or_default())
             }
         };
