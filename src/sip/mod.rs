@@ -10,6 +10,10 @@ pub mod identity;
 pub mod auth;
 pub mod timers;
 pub mod transaction;
+pub mod offer_answer;
+pub mod dialog;
+pub mod leg;
+pub mod endpoint;
 
 use std::net::SocketAddr;
 
@@ -120,7 +124,9 @@ pub enum ReasonProtocol {
     Sip,
 }
 
-/// What a leg reports. After `Ended`, `Rejected` or `Cancelled` nothing follows for that leg.
+/// What a leg reports. Each leg gives exactly one of `Ended`, `Rejected` and `Cancelled`, also where
+/// the call itself wanted the end (`Reject` and `HangUp` give `Ended(ByUs)`, a `HangUp` before the
+/// answer of a B leg `Rejected` with 487); after it nothing follows for that leg.
 #[derive(Clone, Debug)]
 pub enum LegEvent {
     /// A new A leg from a trunk; 100 has been sent. Must be answered by Answer, Reject or HangUp.

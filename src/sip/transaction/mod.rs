@@ -16,25 +16,66 @@ pub mod server;
 mod tests;
 
 use crate::now::Instant;
+use crate::sip::message::{Method, Request, Response};
 use crate::sip::timers;
 
 /// What a request is matched to its transaction by (RFC 3261 §17.2.3): the branch alone is not
-/// enough, since hostile and careless peers repeat it. The method of an ACK counts as INVITE.
+/// enough, since hostile and careless peers repeat it, so Call-ID and CSeq number must agree too.
+/// The method of an ACK counts as INVITE; to a CANCEL belongs the INVITE of the same key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServerKey {
-    /// The branch; without the magic cookie (RFC 2543) what that RFC matches by, in one string.
+    /// The branch; without the magic cookie (RFC 2543) the whole topmost Via.
     pub branch: String,
     /// Host and port of the topmost Via, in lower case.
     pub sent_by: String,
-    pub method: String,
+    pub call_id: String,
+    pub cseq: u32,
+    pub method: Method,
+}
+
+impl ServerKey {
+    pub fn of(request: &Request) -> ServerKey {
+        let via = request.via();
+        let branch = via.branch.as_ref().filter(|branch| branch.starts_with(MAGIC_COOKIE));
+        let method = if request.method == Method::Ack {
+            Method::Invite
+        } else {
+            request.method.clone()
+        };
+        ServerKey {
+            branch: branch.unwrap_or(&via.raw).clone(),
+            sent_by: via.sent_by().to_ascii_lowercase(),
+            call_id: request.call_id().to_owned(),
+            cseq: request.cseq().0,
+            method,
+        }
+    }
+
+    /// The INVITE that a CANCEL with this key is for (RFC 3261 §9.2).
+    pub fn of_invite(self) -> ServerKey {
+        ServerKey { method: Method::Invite, ..self }
+    }
 }
 
 /// What a response is matched to its transaction by (RFC 3261 §17.1.3): branch and CSeq method.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ClientKey {
     pub branch: String,
-    pub method: String,
+    pub method: Method,
 }
+
+impl ClientKey {
+    /// `None` for a response that nobody here can have asked for.
+    pub fn of(response: &Response) -> Option<ClientKey> {
+        Some(ClientKey {
+            branch: response.via().branch.clone()?,
+            method: response.cseq().1.clone(),
+        })
+    }
+}
+
+/// Branches that are unique begin with it (RFC 3261 §8.1.1.7).
+pub const MAGIC_COOKIE: &str = "z9hG4bK";
 
 /// What a machine wants done, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
