@@ -397,7 +397,7 @@ pub fn fuzz(bytes: &[u8]) {
     }
     std::hint::black_box((headers.contact(), headers.reasons(), headers.session_expires()));
     std::hint::black_box((headers.content_type(), headers.retry_after(), headers.min_se()));
-    std::hint::black_box(crate::sip::auth::challenges(headers));
+    std::hint::black_box((crate::sip::auth::challenges(headers), headers.sdp()));
     if let Message::Request(request) = &message {
         let answer = ResponseBuilder::response_to(request, 200, Some("t"), remote).build();
         // An echoed line near the limit may grow beyond it.

@@ -1,7 +1,7 @@
 //! Requests and responses: typed getters over the head that `wire` indexed, and builders.
 //!
 //! A message is kept as it came, and values are typed one at a time. Where the package rsip reads a
-//! value rightly it does so (in [`typed`]); what it refuses or misreads (IPv6, tel:, methods it does
+//! value rightly it does so (in `typed`); what it refuses or misreads (IPv6, tel:, methods it does
 //! not know) is ours. Mandatory headers are checked once, in `parse`, so that their getters cannot
 //! fail.
 //!
@@ -9,6 +9,7 @@
 
 #![deny(clippy::indexing_slicing)]
 
+mod body;
 mod build;
 mod typed;
 mod uri;

@@ -88,3 +88,34 @@ fn a_response_echoes_the_request_and_is_read_again() {
     );
     assert_eq!(response.body(), b"v=0\r\n");
 }
+
+#[test]
+fn the_session_description_is_found_in_a_plain_and_in_a_multipart_body() {
+    let multipart = "--b1\r\nContent-Type: application/ISUP;version=x\r\n\r\n\0\u{1}\r\n--b1\r\n\
+        Content-Disposition: session\r\nc: application/sdp\r\n\r\nv=0\r\ns=-\r\n--b1--\r\n";
+    let without = "--b1\r\n\r\nv=0\r\n--b1--\r\n";
+    let rows = [
+        ("application/sdp", "v=0\r\n", Some("v=0\r\n")),
+        ("Application/SDP; charset=utf-8", "v=0\r\n", Some("v=0\r\n")),
+        ("application/sdp", "", None),
+        ("text/plain", "v=0\r\n", None),
+        (
+            "multipart/mixed;boundary=\"b1\"",
+            multipart,
+            Some("v=0\r\ns=-\r\n"),
+        ),
+        ("multipart/mixed; boundary=b2", multipart, None),
+        ("multipart/mixed", multipart, None),
+        ("multipart/mixed;boundary=b1", without, None),
+    ];
+    for (kind, body, want) in rows {
+        let head = INVITE
+            .split("c: application")
+            .next()
+            .expect("the head without its end");
+        let length = body.len();
+        let text = format!("{head}c: {kind}\r\nl: {length}\r\n\r\n{body}");
+        let request = parse_request(&text);
+        assert_eq!(request.sdp(), want.map(str::as_bytes), "{kind}: {body:?}");
+    }
+}
