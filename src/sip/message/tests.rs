@@ -92,7 +92,7 @@ fn a_response_echoes_the_request_and_is_read_again() {
 #[test]
 fn the_session_description_is_found_in_a_plain_and_in_a_multipart_body() {
     let multipart = "--b1\r\nContent-Type: application/ISUP;version=x\r\n\r\n\0\u{1}\r\n--b1\r\n\
-        Content-Disposition: session\r\nc: application/sdp\r\n\r\nv=0\r\ns=-\r\n--b1--\r\n";
+        Content-Language: de\r\nc: application/sdp\r\n\r\nv=0\r\ns=-\r\n--b1--\r\n";
     let without = "--b1\r\n\r\nv=0\r\n--b1--\r\n";
     let rows = [
         ("application/sdp", "v=0\r\n", Some("v=0\r\n")),
