@@ -30,6 +30,9 @@ const AHEAD_LIMIT: i32 = 1_600;
 /// Timestamps further off than these are a new line of the source. Samples; 400 ms and 10 s.
 const JUMP_AHEAD: i32 = 3_200;
 const JUMP_BACK: i32 = 80_000;
+/// A packet after a pause may be put behind the frames that filled it, if it comes at most this much
+/// too late for its own place; the sides get no further out of step. Samples; 60 ms.
+const FILL_OVERLAP: i32 = 480;
 /// A source that has been late for so long has a longer path now.
 const LATE_LIMIT: Duration = Duration::from_millis(100);
 
@@ -161,7 +164,7 @@ impl Sender {
     ///
     /// The spacing of the source is kept. It is anchored anew, at our clock, when the source
     /// changes, when its timestamps jump, when scheduled frames have filled a pause and the packet
-    /// would overlap them by no more than one frame, and when it has been late for
+    /// would overlap them by no more than 60 ms, and when it has been late for
     /// [`LATE_LIMIT`] without a break (a burst after a stall never is, a longer path always).
     pub fn place_relayed(&mut self, now: Instant, ssrc: u32, time: RtpTime, samples: u32) -> Option<RtpTime> {
         let clock = self.time_at(now);
@@ -188,7 +191,7 @@ impl Sender {
             });
             return Some(placed);
         }
-        let touches_fill = relay.filled && overlap <= self.frame_samples().cast_signed();
+        let touches_fill = relay.filled && overlap <= FILL_OVERLAP;
         let late_since = relay.late_since.unwrap_or(now);
         if overlap <= 0 || touches_fill || now.since(late_since) >= LATE_LIMIT {
             return Some(self.anchor_relay(ssrc, time, clock));

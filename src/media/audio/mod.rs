@@ -15,6 +15,7 @@
 //!
 //! Deliberately absent: sockets, threads, files; jitter buffers and loss concealment; recording.
 
+mod fuzz;
 mod leg;
 mod life;
 mod reports;
@@ -28,6 +29,7 @@ use crate::media::bank::PromptBank;
 use crate::media::receiver::Arrival;
 use crate::media::{MediaCommand, MediaEvent, MediaLimits, MediaPort, MediaReport};
 use crate::now::{IdSource, Instant};
+pub use fuzz::fuzz;
 use leg::Leg;
 
 /// What the media thread feeds in.
