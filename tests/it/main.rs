@@ -1,6 +1,7 @@
 //! The one integration binary: boundaries, ladders, simulation, conformance and the guards of style.
 #![expect(clippy::unwrap_used, reason = "a test says what it needs by failing")]
 
+mod admin;
 mod config;
 mod prompts;
 mod tidy;

@@ -1,0 +1,68 @@
+//! Projects: `project new|list|show|edit`.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::routing::get;
+use serde_json::json;
+
+use super::Admin;
+use super::error::{Code, Problem};
+use super::http::{Answer, Json, Outcome};
+use super::number_input;
+use super::socket::Actor;
+use crate::store::{ProjectEdit, ProjectRow};
+
+pub fn routes() -> Router<Arc<Admin>> {
+    Router::new()
+        .route("/projects", get(list).post(new))
+        .route("/projects/{name}", get(show).patch(edit))
+}
+
+async fn list(State(admin): State<Arc<Admin>>) -> Outcome {
+    let rows = admin.store.project_list().await?;
+    let rows: Vec<ProjectRow> = rows.into_iter().map(dressed).collect();
+    Ok(Answer::ok(json!({ "projects": rows })))
+}
+
+async fn new(State(admin): State<Arc<Admin>>, actor: Actor, Json(mut edit): Json<ProjectEdit>) -> Outcome {
+    let Some(name) = edit.name.take() else {
+        return Err(Problem::new(
+            Code::MissingField,
+            "Ein Projekt braucht einen Namen (Feld „name“).",
+            "A project needs a name (field \"name\").",
+        )
+        .field("name"));
+    };
+    let row = admin
+        .store
+        .project_new(&admin.act(actor, None), &name, &edit)
+        .await?;
+    admin.directory_changed().await?;
+    Ok(Answer::created(json!(dressed(row))))
+}
+
+async fn show(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Outcome {
+    let row = admin.store.project_show(&name).await?;
+    Ok(Answer::ok(json!(dressed(row))))
+}
+
+async fn edit(
+    State(admin): State<Arc<Admin>>,
+    Path(name): Path<String>,
+    actor: Actor,
+    Json(edit): Json<ProjectEdit>,
+) -> Outcome {
+    let row = admin
+        .store
+        .project_edit(&admin.act(actor, None), &name, &edit)
+        .await?;
+    admin.directory_changed().await?;
+    Ok(Answer::ok(json!(dressed(row))))
+}
+
+fn dressed(mut row: ProjectRow) -> ProjectRow {
+    row.numbers.iter_mut().for_each(number_input::dress);
+    row
+}

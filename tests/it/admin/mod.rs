@@ -1,0 +1,4 @@
+//! The admin listener over a real socket and a real database.
+
+mod desk;
+mod shell;
