@@ -67,127 +67,129 @@ fn presses(rows: &[Row]) -> String {
     pressed
 }
 
+/// What happens, the keys it makes, the packets.
+const PRESSES: &[(&str, &str, &[Row])] = &[
+    (
+        "a whole press",
+        "5",
+        &[
+            (0, 1, 800, 5, false, 160),
+            (20, 1, 800, 5, false, 320),
+            (40, 1, 800, 5, true, 480),
+            (40, 1, 800, 5, true, 480),
+            (40, 1, 800, 5, true, 480),
+        ],
+    ),
+    (
+        "the start was lost",
+        "5",
+        &[(20, 1, 800, 5, false, 320), (40, 1, 800, 5, true, 480)],
+    ),
+    ("only one end packet came", "5", &[(40, 1, 800, 5, true, 480)]),
+    (
+        "the end was lost, another key follows",
+        "59",
+        &[(0, 1, 800, 5, false, 160), (200, 1, 2400, 9, false, 160)],
+    ),
+    (
+        "the end was lost, the same key follows",
+        "55",
+        &[(0, 1, 800, 5, false, 160), (200, 1, 2400, 5, false, 160)],
+    ),
+    (
+        "the timestamp changed inside one press",
+        "5",
+        &[
+            (0, 1, 800, 5, false, 160),
+            (20, 1, 960, 5, false, 160),
+            (40, 1, 1120, 5, true, 160),
+        ],
+    ),
+    (
+        "the same key again after 50 ms, 30 of them lost to jitter",
+        "55",
+        &[
+            (0, 1, 800, 5, false, 160),
+            (60, 1, 800, 5, true, 480),
+            (90, 1, 1680, 5, false, 160),
+        ],
+    ),
+    (
+        "another key within 40 ms is another key",
+        "56",
+        &[(0, 1, 800, 5, true, 160), (10, 1, 960, 6, false, 160)],
+    ),
+    (
+        "a late end of the key before",
+        "56",
+        &[
+            (0, 1, 800, 5, false, 160),
+            (100, 1, 1600, 6, false, 160),
+            (110, 1, 800, 5, true, 480),
+            (120, 1, 1600, 6, true, 320),
+        ],
+    ),
+    (
+        "a key held for 10 s with its duration wrapped",
+        "7",
+        &[
+            (0, 1, 800, 7, false, 160),
+            (5_000, 1, 800, 7, false, 40_000),
+            (9_000, 1, 800, 7, false, 6_624),
+            (10_000, 1, 800, 7, true, 14_624),
+        ],
+    ),
+    (
+        "a long press in segments",
+        "7",
+        &[
+            (0, 1, 800, 7, false, 160),
+            (8_180, 1, 800, 7, false, 65_440),
+            (8_200, 1, 66_240, 7, false, 160),
+            (8_220, 1, 66_240, 7, true, 320),
+        ],
+    ),
+    (
+        "star and hash",
+        "*#",
+        &[(0, 1, 800, 10, true, 160), (300, 1, 3200, 11, true, 160)],
+    ),
+    (
+        "A to D, flash, fax tones and others",
+        "",
+        &[
+            (0, 1, 800, 12, false, 160),
+            (100, 1, 1600, 15, false, 160),
+            (200, 1, 2400, 16, false, 160),
+            (300, 1, 3200, 36, false, 160),
+            (400, 1, 4000, 255, true, 160),
+        ],
+    ),
+    (
+        "the timestamp wraps",
+        "12",
+        &[(0, 1, u32::MAX - 80, 1, true, 160), (200, 1, 1520, 2, true, 160)],
+    ),
+    (
+        "a new line with lower timestamps after a while",
+        "12",
+        &[(0, 1, 500_000, 1, true, 160), (3_000, 1, 800, 2, true, 160)],
+    ),
+    (
+        "another source",
+        "12",
+        &[(0, 1, 800, 1, true, 160), (200, 2, 400, 2, true, 160)],
+    ),
+    (
+        "another source in the middle of a press",
+        "1",
+        &[(0, 1, 800, 1, false, 160), (20, 2, 99, 1, true, 320)],
+    ),
+];
+
 #[test]
 fn presses_are_told_apart_as_the_table_says() {
-    let table: &[(&str, &str, &[Row])] = &[
-        (
-            "a whole press",
-            "5",
-            &[
-                (0, 1, 800, 5, false, 160),
-                (20, 1, 800, 5, false, 320),
-                (40, 1, 800, 5, true, 480),
-                (40, 1, 800, 5, true, 480),
-                (40, 1, 800, 5, true, 480),
-            ],
-        ),
-        (
-            "the start was lost",
-            "5",
-            &[(20, 1, 800, 5, false, 320), (40, 1, 800, 5, true, 480)],
-        ),
-        ("only one end packet came", "5", &[(40, 1, 800, 5, true, 480)]),
-        (
-            "the end was lost, another key follows",
-            "59",
-            &[(0, 1, 800, 5, false, 160), (200, 1, 2400, 9, false, 160)],
-        ),
-        (
-            "the end was lost, the same key follows",
-            "55",
-            &[(0, 1, 800, 5, false, 160), (200, 1, 2400, 5, false, 160)],
-        ),
-        (
-            "the timestamp changed inside one press",
-            "5",
-            &[
-                (0, 1, 800, 5, false, 160),
-                (20, 1, 960, 5, false, 160),
-                (40, 1, 1120, 5, true, 160),
-            ],
-        ),
-        (
-            "the same key again after 50 ms, 30 of them lost to jitter",
-            "55",
-            &[
-                (0, 1, 800, 5, false, 160),
-                (60, 1, 800, 5, true, 480),
-                (90, 1, 1680, 5, false, 160),
-            ],
-        ),
-        (
-            "another key within 40 ms is another key",
-            "56",
-            &[(0, 1, 800, 5, true, 160), (10, 1, 960, 6, false, 160)],
-        ),
-        (
-            "a late end of the key before",
-            "56",
-            &[
-                (0, 1, 800, 5, false, 160),
-                (100, 1, 1600, 6, false, 160),
-                (110, 1, 800, 5, true, 480),
-                (120, 1, 1600, 6, true, 320),
-            ],
-        ),
-        (
-            "a key held for 10 s with its duration wrapped",
-            "7",
-            &[
-                (0, 1, 800, 7, false, 160),
-                (5_000, 1, 800, 7, false, 40_000),
-                (9_000, 1, 800, 7, false, 6_624),
-                (10_000, 1, 800, 7, true, 14_624),
-            ],
-        ),
-        (
-            "a long press in segments",
-            "7",
-            &[
-                (0, 1, 800, 7, false, 160),
-                (8_180, 1, 800, 7, false, 65_440),
-                (8_200, 1, 66_240, 7, false, 160),
-                (8_220, 1, 66_240, 7, true, 320),
-            ],
-        ),
-        (
-            "star and hash",
-            "*#",
-            &[(0, 1, 800, 10, true, 160), (300, 1, 3200, 11, true, 160)],
-        ),
-        (
-            "A to D, flash, fax tones and others",
-            "",
-            &[
-                (0, 1, 800, 12, false, 160),
-                (100, 1, 1600, 15, false, 160),
-                (200, 1, 2400, 16, false, 160),
-                (300, 1, 3200, 36, false, 160),
-                (400, 1, 4000, 255, true, 160),
-            ],
-        ),
-        (
-            "the timestamp wraps",
-            "12",
-            &[(0, 1, u32::MAX - 80, 1, true, 160), (200, 1, 1520, 2, true, 160)],
-        ),
-        (
-            "a new line with lower timestamps after a while",
-            "12",
-            &[(0, 1, 500_000, 1, true, 160), (3_000, 1, 800, 2, true, 160)],
-        ),
-        (
-            "another source",
-            "12",
-            &[(0, 1, 800, 1, true, 160), (200, 2, 400, 2, true, 160)],
-        ),
-        (
-            "another source in the middle of a press",
-            "1",
-            &[(0, 1, 800, 1, false, 160), (20, 2, 99, 1, true, 320)],
-        ),
-    ];
-    for (what, expected, rows) in table {
+    for (what, expected, rows) in PRESSES {
         assert_eq!(presses(rows), *expected, "{what}");
     }
 }

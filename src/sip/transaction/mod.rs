@@ -36,7 +36,10 @@ pub struct ServerKey {
 impl ServerKey {
     pub fn of(request: &Request) -> ServerKey {
         let via = request.via();
-        let branch = via.branch.as_ref().filter(|branch| branch.starts_with(MAGIC_COOKIE));
+        let branch = via
+            .branch
+            .as_ref()
+            .filter(|branch| branch.starts_with(MAGIC_COOKIE));
         let method = if request.method == Method::Ack {
             Method::Invite
         } else {
@@ -53,7 +56,10 @@ impl ServerKey {
 
     /// The INVITE that a CANCEL with this key is for (RFC 3261 §9.2).
     pub fn of_invite(self) -> ServerKey {
-        ServerKey { method: Method::Invite, ..self }
+        ServerKey {
+            method: Method::Invite,
+            ..self
+        }
     }
 }
 
