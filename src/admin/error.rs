@@ -133,6 +133,7 @@ codes! {
     Overloaded = "overloaded" SERVICE_UNAVAILABLE "Zu viele Anfragen" "Too many requests",
     SwitchSilent = "switch_silent" SERVICE_UNAVAILABLE "Vermittlung antwortet nicht" "The switch does not answer",
     StoreDown = "store_unavailable" SERVICE_UNAVAILABLE "Datenbank nicht erreichbar" "Database not reachable",
+    TimedOut = "timed_out" GATEWAY_TIMEOUT "Zu langsam" "Too slow",
     NotReady = "not_ready" SERVICE_UNAVAILABLE "Nicht bereit" "Not ready",
     Internal = "internal" INTERNAL_SERVER_ERROR "Interner Fehler" "Internal error",
 }

@@ -2,6 +2,7 @@
 //! which language a problem speaks. Meaning lives in the noun files.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -233,16 +234,35 @@ async fn allowed(
     }
 }
 
-/// At most so many commands at work; health and the feed's waiting do not count for long.
+/// At most so many commands at work, each for a bounded time. A command runs in a task of its own:
+/// a client that leaves halfway must not leave a half-told switch behind, and a panic stays with
+/// its request.
 async fn bounded(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Result<Response, Problem> {
-    let Ok(_permit) = admin.at_work.try_acquire() else {
+    let Ok(permit) = Arc::clone(&admin.at_work.0).try_acquire_owned() else {
         return Err(Problem::new(
             Code::Overloaded,
             "Zu viele Aufträge zugleich. Bitte gleich noch einmal versuchen.",
             "Too many commands at a time. Please try again in a moment.",
         ));
     };
-    Ok(next.run(request).await)
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a command must end even when its client leaves"
+    )]
+    let at_work = tokio::spawn(async move {
+        let outcome = tokio::time::timeout(LONGEST, next.run(request)).await;
+        drop(permit);
+        outcome
+    });
+    match at_work.await {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(_)) => Err(Problem::new(
+            Code::TimedOut,
+            "Der Auftrag dauerte zu lange und wurde abgebrochen. Bitte den Stand prüfen; mit demselben Idempotency-Key ist Wiederholen gefahrlos.",
+            "The command took too long and was given up. Please check; repeating it with the same Idempotency-Key is safe.",
+        )),
+        Err(broken) => Err(Problem::internal(broken)),
+    }
 }
 
 async fn no_route(request: Request) -> Problem {
@@ -325,6 +345,8 @@ fn explain_text(text: &str) -> Problem {
     )
 }
 
+/// How long one command may take; shorter than the client's patience.
+const LONGEST: Duration = Duration::from_secs(20);
 /// Largest request body, in bytes.
 const MAX_BODY: usize = 64 * 1024;
 

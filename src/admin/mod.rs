@@ -54,7 +54,17 @@ pub struct Admin {
     /// What TCP clients must show; `None` lets none of them in.
     pub token: Option<Secret<String>>,
     /// Commands that may still begin.
-    pub at_work: Semaphore,
+    pub at_work: Places,
+}
+
+/// Room for commands at work at a time; further ones get `overloaded`.
+#[derive(Debug)]
+pub struct Places(Arc<Semaphore>);
+
+impl Default for Places {
+    fn default() -> Places {
+        Places(Arc::new(Semaphore::new(MAX_AT_WORK)))
+    }
 }
 
 impl fmt::Debug for Admin {
@@ -141,5 +151,4 @@ fn time_text(at: UnixTime) -> String {
     crate::store::rfc3339(at)
 }
 
-/// Commands at work at a time; further ones get `overloaded`.
-pub const MAX_AT_WORK: usize = 64;
+const MAX_AT_WORK: usize = 64;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use cardline::admin::feed::Feed;
 use cardline::admin::live::SwitchPort;
-use cardline::admin::{self, Admin, Doors, MAX_AT_WORK};
+use cardline::admin::{self, Admin, Doors, Places};
 use cardline::ids::CardId;
 use cardline::now::UnixTime;
 use cardline::secret::Secret;
@@ -78,7 +78,7 @@ impl Desk {
             reload: Box::new(|| Box::pin(async { Err("cardline.toml: line 3".to_owned()) })),
             started_at: NOW,
             token: Some(Secret::new(TOKEN.to_owned())),
-            at_work: tokio::sync::Semaphore::new(MAX_AT_WORK),
+            at_work: Places::default(),
         });
         let doors = Doors::open(&socket, Some("127.0.0.1:0".parse().unwrap()))
             .await
