@@ -162,15 +162,7 @@ fn parting_ends_the_key_that_is_being_relayed() {
     press(&mut bench, &mut caller, 101, 6, 1);
     assert_eq!(digits(&bench, Side::A), [6]);
     let line = bench.line(Side::B);
-    assert!(
-        line.iter()
-            .filter(|sent| sent.payload_type == 96)
-            .next_back()
-            .unwrap()
-            .payload[1]
-            & 0x80
-            != 0
-    );
+    assert!(line.iter().rfind(|sent| sent.payload_type == 96).unwrap().payload[1] & 0x80 != 0);
     bench.check_line(Side::B);
 }
 
