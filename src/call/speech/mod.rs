@@ -75,6 +75,12 @@ impl Grammar {
         }
     }
 
+    /// The bare time, rounded down like [`Grammar::remaining_time`], without a sentence around it.
+    pub fn talk_time(&self, rest: TalkTime) -> Vec<PromptId> {
+        let spoken = Spoken::of(rest, self.table.time.seconds);
+        self.span(spoken.minutes, spoken.seconds)
+    }
+
     /// The digits of `text` one by one; what is no digit is passed over.
     pub fn digits(&self, text: &str) -> Vec<PromptId> {
         let digits = text.chars().filter_map(|c| c.to_digit(10)).take(MOST_DIGITS);
