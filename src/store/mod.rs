@@ -7,11 +7,21 @@
 //!
 //! Deliberately absent: retries and timeouts (the driver's), rights and rendering (the admin's).
 
+mod audit;
+mod calls;
+mod cards;
+mod cdr;
+mod check;
+mod directory;
 mod fault;
+mod ledger;
+mod lines;
+mod numbers;
 mod pin_key;
+mod projects;
+mod purchase;
 mod recovery;
 mod rows;
-mod unbuilt;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -4,4 +4,5 @@
 mod admin;
 mod config;
 mod prompts;
+mod store;
 mod tidy;
