@@ -127,20 +127,25 @@ async fn list(State(admin): State<Arc<Admin>>, Params(filter): Params<Filter>) -
     }
     let rows = admin
         .store
-        .card_list(&CardFilter {
-            project: filter.project,
-            note: filter.note,
-            line: filter.line,
-            state: filter.state,
-            limit: filter.limit,
-            offset: filter.offset,
-        })
+        .card_list(
+            (admin.clock)(),
+            &CardFilter {
+                project: filter.project,
+                note: filter.note,
+                line: filter.line,
+                state: filter.state,
+                limit: filter.limit,
+                offset: filter.offset,
+            },
+        )
         .await?;
     Ok(Answer::ok(json!({ "cards": rows })))
 }
 
 async fn show(State(admin): State<Arc<Admin>>, Path(serial): Path<String>) -> Outcome {
-    Ok(Answer::ok(json!(admin.store.card_show(&serial).await?)))
+    Ok(Answer::ok(json!(
+        admin.store.card_show((admin.clock)(), &serial).await?
+    )))
 }
 
 async fn entries(State(admin): State<Arc<Admin>>, Path(serial): Path<String>) -> Outcome {
