@@ -230,10 +230,17 @@ impl Endpoint {
     }
 
     fn dial(&mut self, now: Instant, key: LegKey, dial: Box<Dial>, out: &mut Vec<EndpointOutput>) {
+        if self.legs.contains_key(&key) {
+            tracing::error!(
+                leg = key.0,
+                "a leg under this key exists; keys must be made afresh"
+            );
+            return;
+        }
         let family = |local: &&SocketAddr| local.is_ipv4() == dial.destination.is_ipv4();
         let local = self.config.listen.iter().find(family).copied();
         let full = self.is_full();
-        let Some(local) = local.filter(|_| !full && !self.legs.contains_key(&key)) else {
+        let Some(local) = local.filter(|_| !full) else {
             if full {
                 out.push(EndpointOutput::Count(Counter::Full));
             }
