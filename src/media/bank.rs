@@ -58,6 +58,12 @@ impl PromptBankBuilder {
         self
     }
 
+    /// Keeps one prompt that is A-law at 8000 Hz already.
+    pub fn add_encoded(&mut self, set: PromptSetId, prompt: PromptId, clip: Clip) -> &mut PromptBankBuilder {
+        self.sets.entry(set).or_default().clips.insert(prompt, clip);
+        self
+    }
+
     pub fn build(&mut self) -> PromptBank {
         PromptBank {
             sets: std::mem::take(&mut self.sets),

@@ -11,12 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rust_embed::RustEmbed;
-
 pub use wav::WavFault;
 
 use crate::call::speech::{Grammar, GrammarFault};
-use crate::media::bank::{PromptBank, PromptBankBuilder};
+use crate::media::bank::{Clip, PromptBank, PromptBankBuilder};
 use crate::media::{PromptId, PromptSetId};
 
 /// Everything that calls can say.
@@ -124,14 +122,18 @@ fn load_language(
         let Some(id) = name.strip_suffix(".wav") else {
             continue;
         };
-        let bytes = source.read(&format!("{language}/{name}"))?;
-        let samples = wav::read(&bytes).map_err(|fault| PromptFault::Wav {
-            place: source.place(),
-            what: format!("{language}/{name}"),
-            fault,
-        })?;
         let id = PromptId::named(id.to_owned());
-        builder.add(set, id.clone(), &samples);
+        let bytes = source.read(&format!("{language}/{name}"))?;
+        if source.dir.is_none() {
+            builder.add_encoded(set, id.clone(), Clip::from(&*bytes));
+        } else {
+            let samples = wav::read(&bytes).map_err(|fault| PromptFault::Wav {
+                place: source.place(),
+                what: format!("{language}/{name}"),
+                fault,
+            })?;
+            builder.add(set, id.clone(), &samples);
+        }
         loaded.insert(id);
     }
     let missing: Vec<PromptId> = grammar
@@ -149,19 +151,20 @@ fn load_language(
     })
 }
 
-/// Where prompt files come from; `files` are sorted paths `language/name` below it.
+/// Where prompt files come from; paths are `language/name`.
 struct Source {
+    /// `None`: the pack in the binary, whose WAVs are A-law bytes already.
     dir: Option<PathBuf>,
-    files: Vec<String>,
+    /// Content for those of the pack, empty for those of a folder.
+    files: BTreeMap<String, &'static [u8]>,
 }
 
 impl Source {
     fn of(dir: Option<&Path>) -> Result<Source, PromptFault> {
-        let mut files = match dir {
+        let files = match dir {
             Some(dir) => list_folders(dir)?,
-            None => Builtin::iter().map(Cow::into_owned).collect(),
+            None => unpack(PACK),
         };
-        files.sort();
         let source = Source {
             dir: dir.map(Path::to_owned),
             files,
@@ -185,7 +188,7 @@ impl Source {
 
     fn languages(&self) -> BTreeSet<&str> {
         self.files
-            .iter()
+            .keys()
             .filter_map(|file| file.split_once('/'))
             .map(|(language, _)| language)
             .collect()
@@ -193,7 +196,7 @@ impl Source {
 
     fn files(&self, language: &str) -> impl Iterator<Item = &str> {
         self.files
-            .iter()
+            .keys()
             .filter_map(|file| file.split_once('/'))
             .filter_map(move |(folder, name)| (folder == language).then_some(name))
     }
@@ -215,11 +218,7 @@ impl Source {
 
     fn read(&self, file: &str) -> Result<Cow<'static, [u8]>, PromptFault> {
         let Some(dir) = &self.dir else {
-            let embedded = Builtin::get(file).map(|file| file.data);
-            return embedded.ok_or_else(|| PromptFault::Unreadable {
-                path: PathBuf::from(file),
-                source: io::ErrorKind::NotFound.into(),
-            });
+            return Ok(Cow::Borrowed(self.files.get(file).copied().unwrap_or_default()));
         };
         let path = dir.join(file);
         match std::fs::read(&path) {
@@ -229,7 +228,7 @@ impl Source {
     }
 }
 
-fn list_folders(dir: &Path) -> Result<Vec<String>, PromptFault> {
+fn list_folders(dir: &Path) -> Result<BTreeMap<String, &'static [u8]>, PromptFault> {
     let names_in = |path: &Path| -> Result<Vec<String>, PromptFault> {
         let unreadable = |source| PromptFault::Unreadable {
             path: path.to_owned(),
@@ -246,24 +245,40 @@ fn list_folders(dir: &Path) -> Result<Vec<String>, PromptFault> {
             })
             .collect()
     };
-    let mut files = Vec::new();
+    let mut files = BTreeMap::new();
     for language in names_in(dir)? {
         let folder = dir.join(&language);
         if folder.is_dir() {
             files.extend(
                 names_in(&folder)?
                     .into_iter()
-                    .map(|name| format!("{language}/{name}")),
+                    .map(|name| (format!("{language}/{name}"), &[][..])),
             );
         }
     }
     Ok(files)
 }
 
-/// The prompts built into the binary. A debug build reads them from the source folder.
-#[derive(RustEmbed)]
-#[folder = "prompts/"]
-struct Builtin;
+/// Reads what `build.rs` has packed: name and content in turn, each behind its length.
+fn unpack(pack: &'static [u8]) -> BTreeMap<String, &'static [u8]> {
+    let mut files = BTreeMap::new();
+    let mut rest = pack;
+    while let Some((name, after)) = part(rest)
+        && let Some((content, after)) = part(after)
+    {
+        files.insert(String::from_utf8_lossy(name).into_owned(), content);
+        rest = after;
+    }
+    files
+}
+
+fn part(pack: &'static [u8]) -> Option<(&'static [u8], &'static [u8])> {
+    let (length, rest) = pack.split_first_chunk()?;
+    rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)
+}
+
+/// The prompts built into the binary.
+static PACK: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/prompts.pack"));
 
 /// The languages that every installation speaks.
 pub const LANGUAGES: [(PromptSetId, &str); 2] = [(PromptSetId(0), "de"), (PromptSetId(1), "en")];

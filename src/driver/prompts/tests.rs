@@ -208,8 +208,11 @@ fn a_missing_or_wrong_file_in_a_folder_is_named() {
     refused(&["de: grammar.toml", "missing"]);
     std::fs::write(dir.path().join("de/grammar.toml"), "language = 7").unwrap();
     refused(&["de/grammar.toml"]);
-    let grammar = Builtin::get("de/grammar.toml").unwrap();
-    std::fs::write(dir.path().join("de/grammar.toml"), grammar.data).unwrap();
+    std::fs::write(
+        dir.path().join("de/grammar.toml"),
+        unpack(PACK)["de/grammar.toml"],
+    )
+    .unwrap();
     refused(&["de:", "prompts are missing", ".wav", "..."]);
     std::fs::write(dir.path().join("de/welcome.wav"), "RIFF").unwrap();
     refused(&["de/welcome.wav", "no WAV file"]);
