@@ -11,6 +11,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use crate::card::binding::Unbindable;
 use crate::store::{AdminError, Refusal, RefusalClass};
 
 /// The language of messages, by `Accept-Language`; German is the house's.
@@ -119,7 +120,7 @@ codes! {
     NumberShort = "number_short" UNPROCESSABLE_ENTITY "Kurzwahl oder Notruf" "Short or emergency number",
     NumberPremium = "number_premium" UNPROCESSABLE_ENTITY "Sonderrufnummer" "Premium or service number",
     NumberOwn = "number_own" UNPROCESSABLE_ENTITY "Eigene Rufnummer" "One of our own numbers",
-    InvalidAddress = "invalid_address" UNPROCESSABLE_ENTITY "Kein gültiges Ziel" "Not a valid target",
+    InvalidTarget = "invalid_target" UNPROCESSABLE_ENTITY "Kein gültiges Ziel" "Not a valid target",
     ReloadRefused = "reload_refused" CONFLICT "Konfiguration nicht übernommen" "Configuration not taken over",
     NoRoute = "no_such_path" NOT_FOUND "Diesen Pfad gibt es nicht" "No such path",
     CallNotFound = "call_not_found" NOT_FOUND "Anruf nicht gefunden" "Call not found",
@@ -133,7 +134,7 @@ codes! {
     Overloaded = "overloaded" SERVICE_UNAVAILABLE "Zu viele Anfragen" "Too many requests",
     SwitchSilent = "switch_silent" SERVICE_UNAVAILABLE "Vermittlung antwortet nicht" "The switch does not answer",
     StoreDown = "store_unavailable" SERVICE_UNAVAILABLE "Datenbank nicht erreichbar" "Database not reachable",
-    TimedOut = "timed_out" GATEWAY_TIMEOUT "Zu langsam" "Too slow",
+    TimedOut = "timed_out" SERVICE_UNAVAILABLE "Zu langsam" "Too slow",
     NotReady = "not_ready" SERVICE_UNAVAILABLE "Nicht bereit" "Not ready",
     Internal = "internal" INTERNAL_SERVER_ERROR "Interner Fehler" "Internal error",
 }
@@ -255,6 +256,15 @@ impl From<AdminError> for Problem {
 
 impl From<&Refusal> for Problem {
     fn from(refusal: &Refusal) -> Problem {
+        if let Refusal::Line(why) = refusal {
+            let code = match why {
+                Unbindable::Withheld => Code::NumberWithheld,
+                Unbindable::Short | Unbindable::Service => Code::NumberShort,
+                Unbindable::Premium => Code::NumberPremium,
+                Unbindable::Own => Code::NumberOwn,
+            };
+            return Problem::new(code, refusal.german(), refusal.to_string()).field("number");
+        }
         let (status, title) = match refusal.class() {
             RefusalClass::NotFound => (
                 StatusCode::NOT_FOUND,

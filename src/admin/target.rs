@@ -44,7 +44,7 @@ async fn add(State(admin): State<Arc<Admin>>, actor: Actor, Json(add): Json<Add>
         typed.to_owned()
     } else if lower.contains(':') || lower.contains('@') {
         return Err(Problem::new(
-            Code::InvalidAddress,
+            Code::InvalidTarget,
             "Ein Ziel ist eine SIP-Adresse wie sip:berater@192.0.2.7:5060 oder eine Rufnummer.",
             "A target is a SIP address such as sip:advisor@192.0.2.7:5060, or a telephone number.",
         )
@@ -66,7 +66,7 @@ async fn add(State(admin): State<Arc<Admin>>, actor: Actor, Json(add): Json<Add>
 async fn remove(State(admin): State<Arc<Admin>>, Path(id): Path<String>, actor: Actor) -> Outcome {
     let Ok(row) = id.parse::<i64>() else {
         return Err(Problem::new(
-            Code::InvalidAddress,
+            Code::InvalidTarget,
             "Ein Ziel wird mit seiner Nummer (id) aus der Liste entfernt.",
             "A target is removed by its number (id) in the list.",
         )

@@ -142,6 +142,10 @@ pub enum ProjectVerb {
     Show {
         name: String,
     },
+    /// Lines that called lately and were not connected, to pick one for `card bind`
+    Callers {
+        name: String,
+    },
     /// Change a project's name, rules or tariff
     Edit {
         name: String,

@@ -6,9 +6,11 @@
 mod args;
 mod client;
 mod drain;
+mod layout;
 mod render;
 mod text;
 mod verbs;
+mod words;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -126,7 +128,7 @@ async fn one(client: &Client, global: &Global, verb: &ClientVerb) -> Exit {
             if global.json {
                 print_document(&reply.document)
             } else if (200..300).contains(&reply.status) {
-                print_text(&render::show(plan.view, &reply.document))
+                print_text(&render::show(plan.view, &reply.document, message_lang(global)))
             } else {
                 show_problem(&reply.document);
                 exit

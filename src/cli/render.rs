@@ -2,16 +2,19 @@
 
 use std::fmt::Write;
 
-use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 
-use super::text::{cell, cell_rest, cell_time, clean, euros, local, rest};
+use super::args::Lang;
+use super::layout::{facts, lines, rows, table};
+use super::text::{cell, cell_rest, cell_time, clean, euros, last_day, local, rest};
+use super::words::{CARD_STATES, counted, word};
 
 /// Which answer to expect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum View {
     Projects,
     Project,
+    Callers,
     Numbers,
     Number,
     Targets,
@@ -31,37 +34,41 @@ pub enum View {
 }
 
 /// The answer as text, with a line end.
-pub fn show(view: View, document: &Value) -> String {
+pub fn show(view: View, document: &Value, lang: Lang) -> String {
     match view {
-        View::Projects => projects(document),
-        View::Project => project(document),
-        View::Numbers => numbers(rows(document, "numbers")),
-        View::Number => numbers(std::slice::from_ref(document)),
-        View::Targets => targets(rows(document, "targets")),
-        View::Target => targets(std::slice::from_ref(document)),
-        View::Quote => quote(document),
-        View::Cards => cards(document),
-        View::Card => card(document),
-        View::NewCard => new_card(document),
-        View::Entries => entries(document),
-        View::Calls => calls(document),
-        View::Call => call(document),
-        View::LedgerCheck => ledger_check(document),
-        View::Status => status(document),
-        View::Audit => audit(document),
+        View::Projects => projects(document, lang),
+        View::Project => project(document, lang),
+        View::Callers => recent_callers(document, lang),
+        View::Numbers => numbers(rows(document, "numbers"), lang),
+        View::Number => numbers(std::slice::from_ref(document), lang),
+        View::Targets => targets(rows(document, "targets"), lang),
+        View::Target => targets(std::slice::from_ref(document), lang),
+        View::Quote => quote(document, lang),
+        View::Cards => cards(document, lang),
+        View::Card => card(document, lang),
+        View::NewCard => new_card(document, lang),
+        View::Entries => entries(document, lang),
+        View::Calls => calls(document, lang),
+        View::Call => call(document, lang),
+        View::LedgerCheck => ledger_check(document, lang),
+        View::Status => status(document, lang),
+        View::Audit => audit(document, lang),
         View::Done => "ok\n".to_owned(),
     }
 }
 
-fn projects(document: &Value) -> String {
-    let mut out = table(&[
-        "Projekt",
-        "Sprache",
-        "offen",
-        "Karten",
-        "Nummern",
-        "Minutenpreis netto",
-    ]);
+fn projects(document: &Value, lang: Lang) -> String {
+    let mut out = table(
+        lang,
+        &[
+            "Projekt",
+            "Sprache",
+            "offen",
+            "Karten",
+            "Nummern",
+            "Minutenpreis netto",
+        ],
+    );
     for row in rows(document, "projects") {
         let numbers: Vec<String> = rows(row, "numbers")
             .iter()
@@ -77,59 +84,86 @@ fn projects(document: &Value) -> String {
             } else {
                 numbers.join(", ")
             },
-            minute_price(row),
+            minute_price(row, lang),
         ]);
     }
     lines(&out)
 }
 
-fn project(document: &Value) -> String {
+fn project(document: &Value, lang: Lang) -> String {
     let tariff = document.get("tariff").unwrap_or(&Value::Null);
-    let mut text = facts(&[
-        ("Projekt", cell(document, "name")),
-        ("Sprache", cell(document, "language")),
-        ("Anrufer werden angenommen", cell(document, "enabled")),
-        ("Karten", cell(document, "cards")),
-        ("Anschlüsse je Karte", cell(document, "max_lines")),
-        ("Gespräche je Karte zugleich", cell(document, "max_parallel")),
-        ("PIN-Länge", cell(document, "pin_length")),
-        ("Berater nimmt mit 1 an", cell(document, "accept_key")),
-        ("Halten pausiert (s)", cell(document, "hold_pause_s")),
-        ("Minutenpreis netto", minute_price(document)),
-        (
-            "Takt (ms)",
-            format!(
-                "{}/{}",
-                cell(tariff, "first_increment_ms"),
-                cell(tariff, "next_increment_ms")
+    let mut text = facts(
+        lang,
+        &[
+            ("Projekt", cell(document, "name")),
+            ("Sprache", cell(document, "language")),
+            ("Anrufer werden angenommen", cell(document, "enabled")),
+            ("Karten", cell(document, "cards")),
+            ("Anschlüsse je Karte", cell(document, "max_lines")),
+            ("Gespräche je Karte zugleich", cell(document, "max_parallel")),
+            ("PIN-Länge", cell(document, "pin_length")),
+            ("Berater nimmt mit 1 an", cell(document, "accept_key")),
+            ("Halten pausiert (s)", cell(document, "hold_pause_s")),
+            ("Minutenpreis netto", minute_price(document, lang)),
+            (
+                "Takt (ms)",
+                format!(
+                    "{}/{}",
+                    cell(tariff, "first_increment_ms"),
+                    cell(tariff, "next_increment_ms")
+                ),
             ),
-        ),
-        ("frei unter (ms)", cell(tariff, "free_under_ms")),
-        ("Tarifversion", cell(tariff, "version")),
-        ("angelegt", cell_time(document, "created_at")),
-    ]);
-    text.push_str(&numbers(rows(document, "numbers")));
+            ("frei unter (ms)", cell(tariff, "free_under_ms")),
+            ("Tarifversion", cell(tariff, "version")),
+            ("angelegt", cell_time(document, "created_at")),
+        ],
+    );
+    text.push_str(&numbers(rows(document, "numbers"), lang));
     text
 }
 
-fn minute_price(project: &Value) -> String {
+fn recent_callers(document: &Value, lang: Lang) -> String {
+    let mut out = table(lang, &["Anrufer", "Anruf", "Grund"]);
+    for row in rows(document, "callers") {
+        out.add_row([
+            cell(row, "e164"),
+            cell_time(row, "called_at"),
+            cell(row, "end_cause"),
+        ]);
+    }
+    lines(&out)
+}
+
+/// A card's state; a call's is a word of the switch and stays.
+fn state(row: &Value, lang: Lang) -> String {
+    let german = cell(row, "state");
+    CARD_STATES
+        .iter()
+        .find(|state| **state == german)
+        .map_or(german, |state| word(lang, state).to_owned())
+}
+
+fn minute_price(project: &Value, lang: Lang) -> String {
     let millicents = project
         .pointer("/tariff/price_per_minute_millicents")
         .and_then(Value::as_i64);
     match millicents {
         None => "–".to_owned(),
-        Some(0) => "kostenfrei".to_owned(),
+        Some(0) => word(lang, "kostenfrei").to_owned(),
         Some(n) => format!("{},{:05} €", n / 100_000, (n % 100_000).abs()),
     }
 }
 
-fn numbers(rows: &[Value]) -> String {
-    let mut out = table(&["Nummer", "aus dem Ausland", "im Inland", "Projekt", "Rolle"]);
+fn numbers(rows: &[Value], lang: Lang) -> String {
+    let mut out = table(
+        lang,
+        &["Nummer", "aus dem Ausland", "im Inland", "Projekt", "Rolle"],
+    );
     for row in rows {
         let role = match row.get("role").and_then(Value::as_str) {
-            Some("activation") => "Nummer zum Freischalten",
-            Some("consultation") => "Nummer für die Beratung",
-            Some("both") => "Freischalten und Beratung",
+            Some("activation") => word(lang, "Nummer zum Freischalten"),
+            Some("consultation") => word(lang, "Nummer für die Beratung"),
+            Some("both") => word(lang, "Freischalten und Beratung"),
             Some(_) | None => "–",
         };
         out.add_row([
@@ -143,53 +177,62 @@ fn numbers(rows: &[Value]) -> String {
     lines(&out)
 }
 
-fn targets(rows: &[Value]) -> String {
-    let mut out = table(&["id", "Projekt", "Reihenfolge", "Ziel", "klingelt (s)"]);
+fn targets(rows: &[Value], lang: Lang) -> String {
+    let mut out = table(lang, &["id", "Projekt", "Reihenfolge", "Ziel", "klingelt (s)"]);
     for row in rows {
         out.add_row(["id", "project", "order", "address", "ring_s"].map(|key| cell(row, key)));
     }
     lines(&out)
 }
 
-fn quote(document: &Value) -> String {
-    let money = |key: &str| euros(document.get(key).and_then(Value::as_i64));
+fn quote(document: &Value, lang: Lang) -> String {
+    let money = |key: &str| euros(document.get(key).and_then(Value::as_i64), lang);
     if document.get("free").and_then(Value::as_bool) == Some(true) {
-        return facts(&[
-            ("Minuten", cell(document, "minutes")),
-            ("Preis", "0,00 € – kostenfrei".to_owned()),
-        ]);
+        return facts(
+            lang,
+            &[
+                ("Minuten", cell(document, "minutes")),
+                ("Preis", format!("0,00 € – {}", word(lang, "kostenfrei"))),
+            ],
+        );
     }
     let vat = document
         .get("vat_basis_points")
         .and_then(Value::as_i64)
         .unwrap_or(0);
-    facts(&[
-        ("Minuten", cell(document, "minutes")),
-        ("Netto", money("net_cents")),
-        (
-            "USt",
-            format!("{} ({},{:02} %)", money("vat_cents"), vat / 100, vat % 100),
-        ),
-        ("Brutto", money("gross_cents")),
-        ("Angebot", cell(document, "quote")),
-        ("gültig bis", cell_time(document, "valid_until")),
-    ])
+    facts(
+        lang,
+        &[
+            ("Minuten", cell(document, "minutes")),
+            ("Netto", money("net_cents")),
+            (
+                "USt",
+                format!("{} ({},{:02} %)", money("vat_cents"), vat / 100, vat % 100),
+            ),
+            ("Brutto", money("gross_cents")),
+            ("Angebot", cell(document, "quote")),
+            ("gültig bis", cell_time(document, "valid_until")),
+        ],
+    )
 }
 
-fn cards(document: &Value) -> String {
+fn cards(document: &Value, lang: Lang) -> String {
     let rows = rows(document, "cards");
-    let mut out = table(&[
-        "Karte",
-        "Hinweis",
-        "Status",
-        "Restzeit",
-        "reserviert",
-        "Anrufer",
-        "zuletzt",
-    ]);
+    let mut out = table(
+        lang,
+        &[
+            "Karte",
+            "Hinweis",
+            "Status",
+            "Restzeit",
+            "reserviert",
+            "Anrufer",
+            "zuletzt",
+        ],
+    );
     let mut counts: Vec<(String, usize)> = Vec::new();
     for row in rows {
-        let state = cell(row, "state");
+        let state = state(row, lang);
         match counts.iter_mut().find(|(word, _)| *word == state) {
             Some((_, count)) => *count += 1,
             None => counts.push((state.clone(), 1)),
@@ -214,7 +257,10 @@ fn cards(document: &Value) -> String {
     } else {
         format!(": {}", counts.join(", "))
     };
-    text.push_str(&format!("{} Karten{sum}\n", rows.len()));
+    text.push_str(&format!(
+        "{}{sum}\n",
+        counted(rows.len(), "Karte", "Karten", lang)
+    ));
     text
 }
 
@@ -228,27 +274,34 @@ fn callers(card: &Value) -> String {
     }
 }
 
-fn card(document: &Value) -> String {
-    let mut text = facts(&[
-        ("Karte", cell(document, "serial")),
-        ("Projekt", cell(document, "project")),
-        ("Hinweis", cell(document, "note")),
-        ("Status", cell(document, "state")),
-        ("Restzeit", cell_rest(document, "available_ms")),
-        ("gekauft", cell_rest(document, "bought_ms")),
-        ("verbraucht", cell_rest(document, "used_ms")),
-        ("reserviert", cell_rest(document, "reserved_ms")),
-        ("angelegt", cell_time(document, "created_at")),
-        ("freigeschaltet", cell_time(document, "activated_at")),
-        ("zuletzt benutzt", cell_time(document, "last_use_at")),
-        ("gültig bis", cell_time(document, "expires_at")),
-    ]);
+fn card(document: &Value, lang: Lang) -> String {
+    let mut text = facts(
+        lang,
+        &[
+            ("Karte", cell(document, "serial")),
+            ("Projekt", cell(document, "project")),
+            ("Hinweis", cell(document, "note")),
+            ("Status", state(document, lang)),
+            ("Restzeit", cell_rest(document, "available_ms")),
+            ("gekauft", cell_rest(document, "bought_ms")),
+            ("verbraucht", cell_rest(document, "used_ms")),
+            ("reserviert", cell_rest(document, "reserved_ms")),
+            ("angelegt", cell_time(document, "created_at")),
+            ("aktiviert am", cell_time(document, "activated_at")),
+            ("zuletzt benutzt", cell_time(document, "last_use_at")),
+            (
+                "gültig bis einschließlich",
+                last_day(document.get("expires_at").and_then(Value::as_str)),
+            ),
+        ],
+    );
     let bound = rows(document, "lines");
     if bound.is_empty() {
-        text.push_str("Anrufer: keiner freigeschaltet\n");
+        text.push_str(word(lang, "Anrufer: keiner freigeschaltet"));
+        text.push('\n');
         return text;
     }
-    let mut out = table(&["Anrufer", "durch", "erstmals", "zuletzt"]);
+    let mut out = table(lang, &["Anrufer", "durch", "erstmals", "zuletzt"]);
     for line in bound {
         out.add_row([
             cell(line, "e164"),
@@ -261,7 +314,7 @@ fn card(document: &Value) -> String {
     text
 }
 
-fn new_card(document: &Value) -> String {
+fn new_card(document: &Value, lang: Lang) -> String {
     let pin = document.get("pin").and_then(Value::as_str).unwrap_or("");
     // In groups of three or four, as people read numbers aloud.
     let size = if pin.len().is_multiple_of(4) { 4 } else { 3 };
@@ -272,9 +325,9 @@ fn new_card(document: &Value) -> String {
     let rule = "═".repeat(inner.chars().count());
     let mut text = format!("╔{rule}╗\n║{inner}║\n╚{rule}╝\n");
     if let Some(cents) = document.get("price_cents").and_then(Value::as_i64) {
-        text.push_str(&facts(&[("Preis", euros(Some(cents)))]));
+        text.push_str(&facts(lang, &[("Preis", euros(Some(cents), lang))]));
     }
-    text.push_str(&card(document));
+    text.push_str(&card(document, lang));
     for lang in ["de", "en"] {
         if let Some(handover) = document
             .pointer(&format!("/handover/{lang}"))
@@ -286,8 +339,8 @@ fn new_card(document: &Value) -> String {
     text
 }
 
-fn entries(document: &Value) -> String {
-    let mut out = table(&["Nr.", "Zeit", "Art", "Änderung", "Anruf", "durch"]);
+fn entries(document: &Value, lang: Lang) -> String {
+    let mut out = table(lang, &["Nr.", "Zeit", "Art", "Änderung", "Anruf", "durch"]);
     for row in rows(document, "entries") {
         out.add_row([
             cell(row, "seq"),
@@ -301,24 +354,27 @@ fn entries(document: &Value) -> String {
     lines(&out)
 }
 
-fn calls(document: &Value) -> String {
+fn calls(document: &Value, lang: Lang) -> String {
     let rows = rows(document, "calls");
-    let mut out = table(&[
-        "Anruf",
-        "Beginn",
-        "Zustand",
-        "Anrufer",
-        "Nummer",
-        "Karte",
-        "Gespräch",
-        "Rest",
-        "Ende",
-    ]);
+    let mut out = table(
+        lang,
+        &[
+            "Anruf",
+            "Beginn",
+            "Zustand",
+            "Anrufer",
+            "Nummer",
+            "Karte",
+            "Gespräch",
+            "Rest",
+            "Ende",
+        ],
+    );
     for row in rows {
         out.add_row([
             cell(row, "id"),
             cell_time(row, "started_at"),
-            cell(row, "state"),
+            state(row, lang),
             cell(row, "caller"),
             cell(row, "called"),
             cell(row, "card"),
@@ -328,38 +384,42 @@ fn calls(document: &Value) -> String {
         ]);
     }
     let mut text = lines(&out);
-    text.push_str(&format!("{} Anrufe\n", rows.len()));
+    text.push_str(&format!("{}\n", counted(rows.len(), "Anruf", "Anrufe", lang)));
     text
 }
 
-fn call(document: &Value) -> String {
+fn call(document: &Value, lang: Lang) -> String {
     let ms = |key: &str| {
         document
             .get(key)
             .and_then(Value::as_i64)
             .map_or_else(|| "–".to_owned(), |ms| format!("{} ({ms} ms)", rest(Some(ms))))
     };
-    let mut text = facts(&[
-        ("Anruf", cell(document, "id")),
-        ("Projekt", cell(document, "project")),
-        ("Karte", cell(document, "card")),
-        ("Anrufer", cell(document, "caller")),
-        ("Nummer", cell(document, "called")),
-        ("Ziel", cell(document, "target")),
-        ("Zustand", cell(document, "state")),
-        ("Beginn", cell_time(document, "started_at")),
-        ("angenommen", cell_time(document, "answered_at")),
-        ("verbunden", cell_time(document, "bridged_at")),
-        ("Ende", cell_time(document, "ended_at")),
-        ("gemessen", ms("raw_ms")),
-        ("belastet", ms("billed_ms")),
-        ("gehalten", ms("hold_ms")),
-        ("Rest", cell_rest(document, "rest_ms")),
-        ("Grund", cell(document, "end_cause")),
-    ]);
+    let mut text = facts(
+        lang,
+        &[
+            ("Anruf", cell(document, "id")),
+            ("Projekt", cell(document, "project")),
+            ("Karte", cell(document, "card")),
+            ("Anrufer", cell(document, "caller")),
+            ("Nummer", cell(document, "called")),
+            ("Ziel", cell(document, "target")),
+            ("Zustand", cell(document, "state")),
+            ("Beginn", cell_time(document, "started_at")),
+            ("angenommen", cell_time(document, "answered_at")),
+            ("verbunden", cell_time(document, "bridged_at")),
+            ("Ende", cell_time(document, "ended_at")),
+            ("gemessen", ms("raw_ms")),
+            ("belastet", ms("billed_ms")),
+            ("gehalten", ms("hold_ms")),
+            ("Rest", cell_rest(document, "rest_ms")),
+            ("Grund", cell(document, "end_cause")),
+        ],
+    );
     for attempt in rows(document, "attempts") {
         text.push_str(&format!(
-            "  gewählt {} um {}: {}\n",
+            "  {} {} {}: {}\n",
+            word(lang, "gewählt"),
             cell(attempt, "target"),
             cell_time(attempt, "dialled_at"),
             cell(attempt, "status")
@@ -368,34 +428,42 @@ fn call(document: &Value) -> String {
     text
 }
 
-fn ledger_check(document: &Value) -> String {
+fn ledger_check(document: &Value, lang: Lang) -> String {
     let mut text: String = rows(document, "rules")
         .iter()
         .filter_map(Value::as_str)
         .map(|rule| format!("  ok  {}\n", clean(rule)))
         .collect();
+    let count = |key: &str, one, many| {
+        let count = document.get(key).and_then(Value::as_u64).unwrap_or(0);
+        counted(usize::try_from(count).unwrap_or(usize::MAX), one, many, lang)
+    };
     text.push_str(&format!(
-        "sauber: {} Karten, {} Buchungen, {} Anrufe\n",
-        cell(document, "cards"),
-        cell(document, "entries"),
-        cell(document, "calls")
+        "{}: {}, {}, {}\n",
+        word(lang, "sauber"),
+        count("cards", "Karte", "Karten"),
+        count("entries", "Buchung", "Buchungen"),
+        count("calls", "Anruf", "Anrufe"),
     ));
     text
 }
 
-fn status(document: &Value) -> String {
-    let mut text = facts(&[
-        ("Version", cell(document, "version")),
-        ("läuft seit", cell_time(document, "started_at")),
-        ("Datenbank", cell(document, "store")),
-        ("nimmt keine Anrufe mehr", cell(document, "draining")),
-        ("Anrufe", cell(document, "calls")),
-        ("davon im Gespräch", cell(document, "bridged")),
-        ("längste Restzeit", cell_rest(document, "longest_rest_ms")),
-        ("freie Portpaare", cell(document, "free_ports")),
-        ("SIP-Legs", cell(document, "legs")),
-        ("SIP-Transaktionen", cell(document, "transactions")),
-    ]);
+fn status(document: &Value, lang: Lang) -> String {
+    let mut text = facts(
+        lang,
+        &[
+            ("Version", cell(document, "version")),
+            ("läuft seit", cell_time(document, "started_at")),
+            ("Datenbank", cell(document, "store")),
+            ("nimmt keine Anrufe mehr", cell(document, "draining")),
+            ("Anrufe", cell(document, "calls")),
+            ("davon im Gespräch", cell(document, "bridged")),
+            ("längste Restzeit", cell_rest(document, "longest_rest_ms")),
+            ("freie Portpaare", cell(document, "free_ports")),
+            ("SIP-Legs", cell(document, "legs")),
+            ("SIP-Transaktionen", cell(document, "transactions")),
+        ],
+    );
     for (name, count) in document
         .get("counters")
         .and_then(Value::as_object)
@@ -410,8 +478,8 @@ fn status(document: &Value) -> String {
     text
 }
 
-fn audit(document: &Value) -> String {
-    let mut out = table(&["Zeit", "wer", "was", "woran", "vorher", "nachher"]);
+fn audit(document: &Value, lang: Lang) -> String {
+    let mut out = table(lang, &["Zeit", "wer", "was", "woran", "vorher", "nachher"]);
     for row in rows(document, "audit") {
         out.add_row([
             local(row.get("at").and_then(Value::as_str)),
@@ -423,49 +491,6 @@ fn audit(document: &Value) -> String {
         ]);
     }
     lines(&out)
-}
-
-fn rows<'a>(document: &'a Value, key: &str) -> &'a [Value] {
-    document
-        .get(key)
-        .and_then(Value::as_array)
-        .map_or(&[], Vec::as_slice)
-}
-
-fn table(head: &[&str]) -> Table {
-    let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(head);
-    table
-}
-
-fn lines(table: &Table) -> String {
-    let mut text: String = table
-        .lines()
-        .map(|line| format!("{}\n", line.trim_end()))
-        .collect();
-    if text.is_empty() {
-        text.push('\n');
-    }
-    text
-}
-
-/// Names and values, the values in one column.
-fn facts(pairs: &[(&str, String)]) -> String {
-    let width = pairs
-        .iter()
-        .map(|(name, _)| name.chars().count())
-        .max()
-        .unwrap_or(0);
-    pairs
-        .iter()
-        .map(|(name, value)| {
-            let pad = " ".repeat(width - name.chars().count());
-            format!("{name}{pad}  {value}\n")
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ fn a_new_card_shows_its_pin_in_groups() {
         View::NewCard,
         &json!({ "serial": "K-1", "pin": "1234567890", "state": "neu", "available_ms": 1_200_000,
                  "price_cents": 0, "lines": [], "note": "\u{1b}[2JFrau Ü" }),
+        Lang::De,
     );
     assert!(text.contains("PIN   123 456 789 0"), "{text}");
     assert!(text.contains("kostenfrei"));
@@ -26,6 +27,7 @@ fn a_list_ends_with_its_counts() {
             { "serial": "B", "state": "neu", "lines": [{ "e164": "+491" }, { "e164": "+492" }] },
             { "serial": "C", "state": "leer" }
         ]}),
+        Lang::De,
     );
     assert!(text.ends_with("3 Karten: 2 neu, 1 leer\n"), "{text}");
     assert!(text.contains("+491 +1"));
@@ -36,6 +38,7 @@ fn every_view_takes_an_empty_document() {
     for view in [
         View::Projects,
         View::Project,
+        View::Callers,
         View::Numbers,
         View::Number,
         View::Targets,
@@ -53,7 +56,7 @@ fn every_view_takes_an_empty_document() {
         View::Done,
     ] {
         for document in [json!({}), json!([]), json!(null)] {
-            assert!(show(view, &document).ends_with('\n'), "{view:?}");
+            assert!(show(view, &document, Lang::En).ends_with('\n'), "{view:?}");
         }
     }
 }

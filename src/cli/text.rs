@@ -2,6 +2,9 @@
 
 use serde_json::Value;
 
+use super::args::Lang;
+use super::words::word;
+
 /// Makes control characters and direction overrides visible, so that a note cannot steer the
 /// terminal.
 pub fn clean(text: &str) -> String {
@@ -42,11 +45,24 @@ pub fn local(time: Option<&str>) -> String {
     )
 }
 
-/// `12,34 €`, or `kostenfrei`.
-pub fn euros(cents: Option<i64>) -> String {
+/// The last local day before an exclusive end.
+pub fn last_day(end: Option<&str>) -> String {
+    let end = end.and_then(|end| end.parse::<jiff::Timestamp>().ok());
+    let last = end.and_then(|end| jiff::Timestamp::from_millisecond(end.as_millisecond() - 1).ok());
+    last.map_or_else(
+        || "–".to_owned(),
+        |last| {
+            let zoned = last.to_zoned_datetime(jiff::tz::TimeZone::system());
+            zoned.strftime("%Y-%m-%d").to_string()
+        },
+    )
+}
+
+/// `12,34 €`, or „kostenfrei" (S9).
+pub fn euros(cents: Option<i64>, lang: Lang) -> String {
     match cents {
         None => "–".to_owned(),
-        Some(0) => "kostenfrei (0,00 €)".to_owned(),
+        Some(0) => format!("{} (0,00 €)", word(lang, "kostenfrei")),
         Some(cents) => {
             let sign = if cents < 0 { "-" } else { "" };
             format!("{sign}{},{:02} €", cents.abs() / 100, cents.abs() % 100)
@@ -109,8 +125,9 @@ mod tests {
         ] {
             assert_eq!(rest(ms), shown);
         }
-        assert_eq!(euros(Some(2380)), "23,80 €");
-        assert!(euros(Some(0)).contains("kostenfrei"));
+        assert_eq!(euros(Some(2380), Lang::De), "23,80 €");
+        assert!(euros(Some(0), Lang::De).contains("kostenfrei"));
+        assert!(euros(Some(0), Lang::En).contains("free of charge"));
         assert_eq!(percent("a b/ü"), "a%20b%2F%C3%BC");
     }
 }

@@ -57,6 +57,10 @@ fn project(verb: &ProjectVerb, lang: Option<Lang>) -> (Request, View) {
             Request::get(format!("/api/v1/projects/{}", percent(name))),
             View::Project,
         ),
+        ProjectVerb::Callers { name } => (
+            Request::get(format!("/api/v1/projects/{}/callers", percent(name))),
+            View::Callers,
+        ),
         ProjectVerb::Edit { name, rename, rules } => {
             let mut body = rules_json(rules, lang);
             put(&mut body, "name", rename.as_ref());
