@@ -21,6 +21,7 @@ pub fn routes() -> Router<Arc<Admin>> {
         .route("/cards/quote", post(quote))
         .route("/cards/{serial}", get(show).patch(note))
         .route("/cards/{serial}/topup", post(topup))
+        .route("/cards/{serial}/correct", post(correct))
         .route("/cards/{serial}/block", post(block))
         .route("/cards/{serial}/unblock", post(unblock))
         .route("/cards/{serial}/cancel", post(cancel))
@@ -58,6 +59,13 @@ struct Buy {
 pub struct Minutes {
     #[serde(default)]
     pub minutes: Value,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Correct {
+    delta_ms: i64,
+    reason: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -177,6 +185,20 @@ async fn topup(
     let row = admin
         .store
         .card_topup(&admin.act(actor, key), &serial, minutes)
+        .await?;
+    Ok(changed(&admin, &row))
+}
+
+async fn correct(
+    State(admin): State<Arc<Admin>>,
+    Path(serial): Path<String>,
+    actor: Actor,
+    OrderKey(key): OrderKey,
+    Json(order): Json<Correct>,
+) -> Outcome {
+    let row = admin
+        .store
+        .card_correct(&admin.act(actor, key), &serial, order.delta_ms, &order.reason)
         .await?;
     Ok(changed(&admin, &row))
 }

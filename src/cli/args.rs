@@ -306,6 +306,18 @@ pub enum CardVerb {
         #[command(flatten)]
         order: OrderFlags,
     },
+    /// Correct the balance by a booked entry, with a reason; free of charge
+    Correct {
+        serial: String,
+        /// Added, or taken if negative
+        #[arg(long, allow_hyphen_values = true, value_name = "N")]
+        seconds: i32,
+        /// Why, for the audit
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        #[command(flatten)]
+        order: OrderFlags,
+    },
     /// Let no more calls use the card
     Block {
         serial: String,

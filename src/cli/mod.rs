@@ -4,7 +4,7 @@
 //! Deliberately absent: `serve`, `check` and `demo`, which `main.rs` starts.
 
 mod args;
-mod client;
+pub mod client;
 mod drain;
 mod layout;
 mod render;

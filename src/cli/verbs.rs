@@ -188,6 +188,20 @@ fn card(verb: &CardVerb) -> (Request, View) {
         }
         CardVerb::List(flags) => (card_list(flags), View::Cards),
         CardVerb::Show { serial } => (Request::get(card_path(serial, "")), View::Card),
+        CardVerb::Correct {
+            serial,
+            seconds,
+            reason,
+            order,
+        } => (
+            keyed(
+                Method::POST,
+                card_path(serial, "/correct"),
+                json!({ "delta_ms": i64::from(*seconds) * 1000, "reason": reason }),
+                order,
+            ),
+            View::Card,
+        ),
         CardVerb::Topup {
             serial,
             minutes,

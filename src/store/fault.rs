@@ -80,6 +80,8 @@ pub enum Refusal {
     QuoteExpired,
     #[error("the purchase would exceed the operator's limit of {limit_cents} cents")]
     OverLimit { limit_cents: i64 },
+    #[error("card {serial} has only {available_ms} ms available")]
+    NotAvailable { serial: String, available_ms: i64 },
     #[error("call {id} has ended or has no card")]
     CallOver { id: String },
 }
@@ -98,6 +100,7 @@ impl Refusal {
             | Refusal::KeyReused
             | Refusal::QuoteExpired
             | Refusal::OverLimit { .. }
+            | Refusal::NotAvailable { .. }
             | Refusal::CallOver { .. } => RefusalClass::Conflict,
         }
     }
@@ -117,6 +120,7 @@ impl Refusal {
             Refusal::KeyReused => "idempotency_key_reused".to_owned(),
             Refusal::QuoteExpired => "quote_expired".to_owned(),
             Refusal::OverLimit { .. } => "over_limit".to_owned(),
+            Refusal::NotAvailable { .. } => "not_available".to_owned(),
             Refusal::CallOver { .. } => "call_over".to_owned(),
         }
     }
@@ -137,6 +141,7 @@ impl Refusal {
             Refusal::KeyReused => "Dieser Schlüssel gehört schon zu einer anderen Anfrage.".to_owned(),
             Refusal::QuoteExpired => "Das Angebot ist abgelaufen. Bitte neu berechnen.".to_owned(),
             Refusal::OverLimit { .. } => "Der Kauf überschreitet den Kreditrahmen.".to_owned(),
+            Refusal::NotAvailable { .. } => "So viel Restzeit ist auf der Karte nicht verfügbar.".to_owned(),
             Refusal::CallOver { .. } => "Dieser Anruf ist schon beendet.".to_owned(),
         }
     }

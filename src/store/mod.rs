@@ -12,6 +12,7 @@ mod calls;
 mod cards;
 mod cdr;
 mod check;
+mod correction;
 mod directory;
 mod fault;
 mod ledger;

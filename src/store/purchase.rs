@@ -203,7 +203,7 @@ impl Store {
 
     /// Commits, with the card as it is now and the price as it was: for the first request and for
     /// each repeat alike.
-    async fn answer_again(
+    pub(super) async fn answer_again(
         &self,
         mut db: DbTx,
         act: &Act,
@@ -284,7 +284,7 @@ impl Store {
     }
 }
 
-fn answer_text(serial: &str, gross: Cents) -> String {
+pub(super) fn answer_text(serial: &str, gross: Cents) -> String {
     format!("{serial} {}", gross.get())
 }
 
@@ -436,7 +436,7 @@ async fn sell(
 }
 
 /// The first answer to this idempotency key, if there was one.
-async fn replay(
+pub(super) async fn replay(
     conn: &mut AnyConnection,
     act: &Act,
     verb: &'static str,
@@ -457,7 +457,7 @@ async fn replay(
     }
 }
 
-async fn remember_answer(
+pub(super) async fn remember_answer(
     conn: &mut AnyConnection,
     act: &Act,
     verb: &'static str,
