@@ -184,7 +184,9 @@ impl Endpoint {
         if !known || flow.remote.port() == 0 {
             return out.push(EndpointOutput::Count(Counter::Stranger));
         }
-        match Message::parse(bytes) {
+        let message = Message::parse(bytes);
+        log_in(flow, &message);
+        match message {
             Ok(Message::Request(request)) => self.request(now, flow, trunk.map(TrunkId), request, out),
             Ok(Message::Response(response)) => self.response(now, flow, response, out),
             Err(WireFault::Malformed(broken)) => {
@@ -310,7 +312,10 @@ impl Endpoint {
         };
         let before = entry.leg.state_name();
         entry.leg.handle(&mut cx, input);
-        tracing::trace!(leg = key.0, from = before, to = entry.leg.state_name(), "leg");
+        let after = entry.leg.state_name();
+        if before != after {
+            tracing::debug!(leg = key.0, from = before, to = after, "leg moved");
+        }
         self.after_leg(now, key, outputs, out);
     }
 
@@ -394,6 +399,22 @@ impl Endpoint {
             remote,
             ..entry.leg.place.flow
         })
+    }
+}
+
+/// One line per message; its text may hold numbers and stays out.
+fn log_in(flow: Flow, message: &Result<Message, WireFault>) {
+    let remote = flow.remote;
+    match message {
+        Ok(Message::Request(request)) => {
+            let (method, sip_call_id) = (request.method.as_str(), request.call_id());
+            tracing::debug!(%remote, method, sip_call_id, "request in");
+        }
+        Ok(Message::Response(response)) => {
+            let (status, sip_call_id) = (response.status, response.call_id());
+            tracing::debug!(%remote, status, sip_call_id, "response in");
+        }
+        Err(_) => tracing::debug!(%remote, "unreadable datagram in"),
     }
 }
 

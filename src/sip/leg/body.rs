@@ -19,12 +19,10 @@ impl Body {
         if headers.body().is_empty() {
             return Body::Empty;
         }
-        if headers.content_type().is_none_or(|kind| kind != SDP_TYPE) {
-            return Body::Foreign;
-        }
-        match SessionDescription::parse(headers.body()) {
-            Ok(description) => Body::Description(description),
-            Err(_) => Body::Unreadable,
+        match headers.sdp().map(SessionDescription::parse) {
+            Some(Ok(description)) => Body::Description(description),
+            Some(Err(_)) => Body::Unreadable,
+            None => Body::Foreign,
         }
     }
 

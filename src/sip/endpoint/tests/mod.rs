@@ -9,3 +9,4 @@ mod raw;
 mod seeded;
 mod session_timer;
 mod solo;
+mod torture;
