@@ -26,3 +26,5 @@ pub mod driver;
 pub mod admin;
 pub mod demo;
 pub mod cli;
+
+pub mod serve;

@@ -1,16 +1,83 @@
-//! The composition root: reads the command line and hands over.
+//! The binary: reads the command line, sets up the log, and hands over.
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use cardline::cli::{self, Command};
+use anyhow::Context;
+use cardline::cli::{self, Command, Exit};
+use cardline::config::{LogConfig, LogFormat};
+use cardline::serve::{self, check};
+use tokio::runtime::{Builder, Runtime};
+use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let cli = cli::parse();
-    match cli.command {
-        Command::Client(verb) => cli::run_client(&cli.global, verb),
-        Command::Serve { .. } | Command::Check { .. } | Command::Demo(_) => {
-            eprintln!("cardline: this verb is not part of this build");
-            cli::Exit::Failed.into()
+    let ended = match cli.command {
+        Command::Client(verb) => return cli::run_client(&cli.global, verb),
+        Command::Serve { config } => serve(&config),
+        Command::Check { config } => check(&config, cli.global.json),
+        Command::Demo(_) => Err(anyhow::anyhow!("the demo is not part of this build")),
+    };
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(fault) => {
+            eprintln!("cardline: {fault:#}");
+            Exit::Failed.into()
         }
     }
+}
+
+/// Runs the daemon until a signal has ended it.
+fn serve(file: &Path) -> anyhow::Result<Exit> {
+    let config = serve::read_config(file).map_err(anyhow::Error::msg)?;
+    set_up_log(&config.log)?;
+    runtime()?.block_on(async {
+        let running = serve::start(config, Some(file.to_owned()))
+            .await
+            .context("cannot start")?;
+        running.serve_signals().context("cannot take signals")?;
+        println!("{}", running.ready_line());
+        running.wait().await;
+        Ok(Exit::Ok)
+    })
+}
+
+/// Prints each finding; exit 1 if one of them would stop `serve`.
+fn check(file: &Path, json: bool) -> anyhow::Result<Exit> {
+    let findings = runtime()?.block_on(check::check(file));
+    let right = findings.iter().all(|finding| finding.outcome.is_ok());
+    if json {
+        println!("{}", check::to_json(&findings));
+    } else {
+        for finding in &findings {
+            match &finding.outcome {
+                Ok(what) => println!("ok     {:<9} {what}", finding.part),
+                Err(why) => println!("WRONG  {:<9} {why}", finding.part),
+            }
+        }
+    }
+    Ok(if right { Exit::Ok } else { Exit::Failed })
+}
+
+fn runtime() -> anyhow::Result<Runtime> {
+    // The loop and the media have threads of their own; these serve the store and the admin.
+    Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+}
+
+/// Logs to standard error; `CARDLINE_LOG` goes before the configured level.
+fn set_up_log(log: &LogConfig) -> anyhow::Result<()> {
+    let level = std::env::var("CARDLINE_LOG").unwrap_or_else(|_| log.level.clone());
+    let filter = EnvFilter::try_new(&level).with_context(|| format!("log.level = \"{level}\""))?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match log.format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
 }

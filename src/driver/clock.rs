@@ -1,8 +1,10 @@
-//! The only reader of the machine's clocks: it turns them into the core's `Now`.
+//! The only reader of the machine's clocks: it turns them into the core's `Now`; and the seed of
+//! its chance.
 //!
 //! The monotonic epoch lies one hour before the process began, so that the core may subtract a
 //! span from an early instant without meeting zero.
 
+use std::io::Read;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::now::{self, Now, UnixTime};
@@ -47,6 +49,16 @@ impl Clock {
     pub fn until(&self, deadline: now::Instant) -> Duration {
         deadline.since(self.mono())
     }
+}
+
+/// 32 bytes of the system's randomness, to seed the core's one source of chance.
+///
+/// # Errors
+/// The system has none for us.
+pub fn random_seed() -> std::io::Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;
+    Ok(seed)
 }
 
 const BEFORE_START: Duration = Duration::from_secs(3600);

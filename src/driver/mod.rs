@@ -15,6 +15,7 @@ pub mod jobs;
 pub mod ledger;
 pub mod media;
 pub mod prompts;
+pub mod run;
 pub mod shutdown;
 pub mod sip_udp;
 

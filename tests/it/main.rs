@@ -5,4 +5,5 @@ mod admin;
 mod config;
 mod prompts;
 mod store;
+mod serve;
 mod tidy;

@@ -195,7 +195,8 @@ fn may_use(module: &str) -> Vec<&'static str> {
         "driver" => &["driver", "store", "switch", "call", "sip", "sdp", "media", "card"],
         "admin" => &["admin", "store", "switch", "call", "sip", "sdp", "media", "card"],
         "demo" => &[
-            "demo", "admin", "driver", "store", "switch", "call", "sip", "sdp", "media", "card", "cli",
+            "demo", "serve", "admin", "driver", "store", "switch", "call", "sip", "sdp", "media", "card",
+            "cli",
         ],
         "cli" => &["cli", "admin"],
         _ => return [&CORE[..], &SHELLS[..], &["serve"]].concat(),

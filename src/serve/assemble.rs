@@ -1,0 +1,161 @@
+//! From the configuration to what each part of the daemon is made of.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{StartFault, read_config};
+use crate::admin::Hook;
+use crate::admin::live::SwitchPort;
+use crate::call::CallRules;
+use crate::call::speech::Grammar;
+use crate::config::{AdminConfig, Config};
+use crate::driver::Inbox;
+use crate::driver::clock::Clock;
+use crate::driver::jobs::Directories;
+use crate::driver::ledger::Ask;
+use crate::driver::media::MediaPlan;
+use crate::media::{MediaLimits, PromptSetId};
+use crate::secret::Secret;
+use crate::sip::Credentials;
+use crate::sip::endpoint::EndpointConfig;
+use crate::store::Store;
+use crate::switch::SwitchConfig;
+
+/// The address that Contact, Via and descriptions name: as configured, else one that we listen on,
+/// else the one this machine uses towards the first trunk or the world.
+pub fn advertised(config: &Config, sip: &[SocketAddr]) -> IpAddr {
+    let bound = [config.media.listen]
+        .into_iter()
+        .chain(sip.iter().map(SocketAddr::ip));
+    let proxies = config.trunks.iter().filter_map(|trunk| trunk.proxy);
+    let known = config
+        .sip
+        .advertise
+        .or(bound.into_iter().find(|ip| !ip.is_unspecified()));
+    known
+        .or_else(|| proxies.chain([SOMEWHERE]).find_map(address_towards))
+        .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+/// The local address of the route to `peer`; connecting a UDP socket sends nothing.
+fn address_towards(peer: SocketAddr) -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect(peer).ok()?;
+    let local = socket.local_addr().ok()?.ip();
+    (!local.is_unspecified()).then_some(local)
+}
+
+/// # Errors
+/// A trunk's password that cannot be read.
+pub fn switch(
+    config: &Config,
+    addresses: &[SocketAddr],
+    advertised: IpAddr,
+    grammars: BTreeMap<PromptSetId, Grammar>,
+) -> Result<SwitchConfig, StartFault> {
+    let mut endpoint = EndpointConfig::new(config, addresses.to_vec());
+    if addresses.iter().any(|address| address.ip().is_unspecified()) {
+        endpoint.advertise = Some(advertised);
+    }
+    Ok(SwitchConfig {
+        endpoint,
+        rules: CallRules {
+            config: config.call.clone(),
+            no_media: config.media.no_media,
+            probe_again: PROBE_AGAIN,
+            grammars,
+            credentials: credentials(config)?,
+        },
+        max_calls: config.limits.calls,
+        retry_after_s: config.limits.retry_after_s,
+    })
+}
+
+/// Digest credentials by the proxy that asks for them.
+fn credentials(config: &Config) -> Result<BTreeMap<SocketAddr, Credentials>, StartFault> {
+    let mut credentials = BTreeMap::new();
+    for trunk in &config.trunks {
+        let (Some(proxy), Some(username), Some(path)) = (trunk.proxy, &trunk.username, &trunk.password_file)
+        else {
+            continue;
+        };
+        let text = std::fs::read_to_string(path).map_err(|source| StartFault::Password {
+            trunk: trunk.name.clone(),
+            path: path.clone(),
+            source,
+        })?;
+        let password = Secret::new(text.trim_end_matches(['\r', '\n']).to_owned());
+        let username = username.clone();
+        credentials.insert(proxy, Credentials { username, password });
+    }
+    Ok(credentials)
+}
+
+pub fn media(config: &Config, advertised: IpAddr) -> MediaPlan {
+    MediaPlan {
+        listen: config.media.listen,
+        advertise: advertised,
+        ports: config.media.ports.clone(),
+        stock: config.media.stock.into(),
+        threads: NonZeroUsize::new(config.media.threads.into()),
+        limits: MediaLimits {
+            rtp_lost: config.media.rtp_lost,
+        },
+    }
+}
+
+pub fn ask(store: Store, clock: Clock) -> Ask {
+    Box::new(move |request| {
+        let store = store.clone();
+        Box::pin(async move { store.ledger(clock.now(), &request).await })
+    })
+}
+
+pub fn switch_port(inbox: Inbox) -> SwitchPort {
+    SwitchPort::new(move |input| inbox.post(input).is_ok())
+}
+
+pub fn refresh_hook(directories: Directories) -> Hook {
+    Box::new(move || {
+        let directories = directories.clone();
+        Box::pin(async move {
+            let refreshed = directories.refresh().await;
+            refreshed.map(|_| ()).map_err(|fault| fault.to_string())
+        })
+    })
+}
+
+/// Reads the file again. Sockets, trunks and timers are fixed for a daemon's life, so a change of
+/// them is told, not taken.
+pub fn reload_hook(file: Option<PathBuf>, running: Config) -> Hook {
+    let running = Arc::new(running);
+    Box::new(move || {
+        let (file, running) = (file.clone(), Arc::clone(&running));
+        Box::pin(async move {
+            let Some(file) = file else {
+                return Ok(());
+            };
+            // A file of some kilobytes, read on the operator's wish.
+            let fresh = tokio::task::spawn_blocking(move || read_config(&file)).await;
+            let fresh = fresh.map_err(|fault| fault.to_string())??;
+            if format!("{fresh:?}") == format!("{running:?}") {
+                return Ok(());
+            }
+            Err("the file has changed; its keys take effect at the next start".to_owned())
+        })
+    })
+}
+
+pub fn token_file(admin: &AdminConfig) -> PathBuf {
+    let beside = || admin.socket.with_file_name("admin.token");
+    admin.token_file.clone().unwrap_or_else(beside)
+}
+
+/// An address of the documentation range (RFC 5737): any route to the world will do.
+const SOMEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
+/// How often a silent peer is asked whether it is still there.
+const PROBE_AGAIN: Duration = Duration::from_secs(5);

@@ -1,0 +1,133 @@
+//! The whole daemon on ephemeral ports: it answers, refuses to start in words, and ends.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::time::Duration;
+
+use cardline::config::{self, Config};
+use cardline::serve::{self, StartFault};
+
+/// A wait that long is a failure; nothing waits for it when all is well.
+const FAILED: Duration = Duration::from_secs(10);
+
+fn config_in(folder: &Path, more: &str) -> Config {
+    let folder = folder.display();
+    let text = format!(
+        r#"
+        [sip]
+        listen = ["udp://127.0.0.1:0"]
+        [media]
+        listen = "127.0.0.1"
+        ports = "45000-45999"
+        stock = 4
+        [store]
+        url = "sqlite://{folder}/cardline.db"
+        [admin]
+        socket = "{folder}/admin.sock"
+        http = ""
+        [[trunk]]
+        name = "carrier"
+        peers = ["127.0.0.1"]
+        {more}
+        "#
+    );
+    config::parse("test.toml", &text).unwrap()
+}
+
+fn peer() -> UdpSocket {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.set_read_timeout(Some(FAILED)).unwrap();
+    socket
+}
+
+/// Sends a request outside any dialog and gives the answer.
+fn ask(socket: &UdpSocket, to: SocketAddr, method: &str, branch: &str) -> String {
+    let me = socket.local_addr().unwrap();
+    let request = format!(
+        "{method} sip:{to} SIP/2.0\r\n\
+         Via: SIP/2.0/UDP {me};rport;branch=z9hG4bK{branch}\r\n\
+         Max-Forwards: 70\r\n\
+         From: <sip:peer@{me}>;tag=1\r\n\
+         To: <sip:{to}>\r\n\
+         Call-ID: {branch}@{me}\r\n\
+         CSeq: 1 {method}\r\n\
+         Content-Length: 0\r\n\r\n"
+    );
+    socket.send_to(request.as_bytes(), to).unwrap();
+    let mut buffer = [0; 4096];
+    let (length, from) = socket.recv_from(&mut buffer).expect("an answer in time");
+    assert_eq!(from, to);
+    String::from_utf8_lossy(&buffer[..length]).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trunk_is_answered_and_a_stop_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = serve::start(config_in(folder.path(), ""), None).await.unwrap();
+    let line = running.ready_line();
+    assert!(line.contains(&format!("udp://{}", running.sip[0])), "{line}");
+    assert!(running.prompts > 300);
+    let socket = peer();
+    let answer = ask(&socket, running.sip[0], "OPTIONS", "one");
+    assert!(answer.starts_with("SIP/2.0 200"), "{answer}");
+    let answer = ask(&socket, running.sip[0], "PUBLISH", "two");
+    assert!(
+        answer.starts_with("SIP/2.0 405") || answer.starts_with("SIP/2.0 501"),
+        "{answer}"
+    );
+    let sip = running.sip[0];
+    running.stop().await;
+    assert!(!folder.path().join("admin.sock").exists());
+    UdpSocket::bind(sip).expect("the port is free again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_daemon_without_calls_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = serve::start(config_in(folder.path(), ""), None).await.unwrap();
+    running.drain().await;
+    running.wait().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stops_a_start_is_said_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let refused = async |config: Config, words: &[&str]| {
+        let fault: StartFault = serve::start(config, None).await.unwrap_err();
+        for word in words {
+            assert!(fault.to_string().contains(word), "{fault}: want {word:?}");
+        }
+    };
+    let taken = peer();
+    let mut config = config_in(path, "");
+    config.sip.listen[0].udp = taken.local_addr().unwrap();
+    refused(config, &["cannot listen on udp://127.0.0.1", "another program"]).await;
+
+    let mut config = config_in(path, "");
+    config.prompts.dir = Some(path.join("nowhere"));
+    refused(config, &["prompts.dir", "nowhere"]).await;
+
+    let mut config = config_in(path, "");
+    config.store.url = format!("sqlite://{}/nowhere/cardline.db", path.display());
+    refused(config, &["nowhere"]).await;
+
+    let mut config = config_in(path, "");
+    config.store.url = "postgres://nobody@127.0.0.1:1/none".to_owned();
+    config.store.pin_key_file = Some(path.join("pin.key"));
+    refused(config, &["postgres://nobody@127.0.0.1:1/none", "store.url"]).await;
+
+    let blocker = peer();
+    let port = blocker.local_addr().unwrap().port();
+    let mut config = config_in(path, "");
+    let first = port - port % 2;
+    config.media.ports = first..=first + 1;
+    refused(config, &["media.ports", "127.0.0.1"]).await;
+
+    let secret = path.join("no-password");
+    let more = format!(
+        "proxy = \"sip:127.0.0.1:9\"\nusername = \"me\"\npassword_file = \"{}\"",
+        secret.display()
+    );
+    refused(config_in(path, &more), &["carrier", "no-password"]).await;
+}
