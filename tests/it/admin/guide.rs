@@ -270,19 +270,7 @@ async fn what_does_not_exist_or_does_not_fit_is_refused_by_name() {
 async fn a_live_call_is_listed_hung_up_and_never_confused_with_a_past_one() {
     let desk = Desk::open().await;
     let key = CallKey::new(0x1234);
-    desk.script.lock().unwrap().live.push(LiveCall {
-        call: key,
-        state: "bridge",
-        caller: E164::parse("+491701234567").ok(),
-        called: E164::parse("+493023125101").ok(),
-        card: None,
-        target: Some("sip:advisor@127.0.0.1".to_owned()),
-        started_at: NOW,
-        answered_at: Some(NOW),
-        bridged_at: Some(NOW),
-        used: TalkTime::from_secs(61),
-        rest: TalkTime::from_secs(59),
-    });
+    desk.script.lock().unwrap().live.push(live_call());
     let calls = desk.get("/api/v1/calls?live=true").await;
     let call = &calls.json["calls"][0];
     assert_eq!(
@@ -300,4 +288,20 @@ async fn a_live_call_is_listed_hung_up_and_never_confused_with_a_past_one() {
     let drained = desk.post("/api/v1/drain", json!({})).await;
     assert_eq!(drained.json["draining"], true, "{}", drained.json);
     desk.close().await;
+}
+
+pub fn live_call() -> LiveCall {
+    LiveCall {
+        call: CallKey::new(0x1234),
+        state: "bridge",
+        caller: E164::parse("+491701234567").ok(),
+        called: E164::parse("+493023125101").ok(),
+        card: None,
+        target: Some("sip:advisor@127.0.0.1".to_owned()),
+        started_at: NOW,
+        answered_at: Some(NOW),
+        bridged_at: Some(NOW),
+        used: TalkTime::from_secs(61),
+        rest: TalkTime::from_secs(59),
+    }
 }

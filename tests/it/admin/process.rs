@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Output;
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::desk::Desk;
 
@@ -213,5 +214,53 @@ async fn a_repeated_purchase_under_one_key_buys_one_card() {
     let list = document(&cardline(&socket, &["card", "list", "--json"]).await);
     assert_eq!(list["cards"].as_array().map(Vec::len), Some(1));
     assert_ne!(first["pin"], json!(null));
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn a_lost_reply_is_asked_for_again_under_the_same_key() {
+    let desk = Desk::open().await;
+    cardline(&desk.socket, &["project", "new", "test1"]).await;
+    let front = desk.dir.path().join("lossy.sock");
+    let lossy = tokio::net::UnixListener::bind(&front).unwrap();
+    let back = desk.socket.clone();
+    let relay = async {
+        for keep in [false, true] {
+            let (mut client, _) = lossy.accept().await.unwrap();
+            let mut daemon = tokio::net::UnixStream::connect(&back).await.unwrap();
+            if keep {
+                // Ends when the client leaves.
+                tokio::io::copy_bidirectional(&mut client, &mut daemon).await.ok();
+            } else {
+                let mut request = vec![0; 4096];
+                let read = client.read(&mut request).await.unwrap();
+                daemon.write_all(&request[..read]).await.unwrap();
+                // The order is carried out; its answer gets lost.
+                assert!(daemon.read(&mut request).await.unwrap() > 0);
+            }
+        }
+    };
+    let buy = ["card", "buy", "--project", "test1", "--minutes", "5", "--json"];
+    let (bought, ()) = tokio::join!(cardline(&front, &buy), relay);
+    assert_eq!(code(&bought), 0, "{}", text(&bought.stdout));
+    let list = document(&cardline(&desk.socket, &["card", "list", "--json"]).await);
+    assert_eq!(list["cards"].as_array().map(Vec::len), Some(1));
+    assert_eq!(list["cards"][0]["serial"], document(&bought)["serial"]);
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn drain_waits_until_the_last_call_has_ended() {
+    let desk = Desk::open().await;
+    desk.script.lock().unwrap().live.push(super::guide::live_call());
+    let ending = async {
+        while !desk.script.lock().unwrap().draining {
+            tokio::task::yield_now().await;
+        }
+        desk.script.lock().unwrap().live.clear();
+    };
+    let (drained, ()) = tokio::join!(cardline(&desk.socket, &["drain", "--wait", "--json"]), ending);
+    assert_eq!(code(&drained), 0);
+    assert_eq!(document(&drained)["calls"], 0);
     desk.close().await;
 }
