@@ -125,6 +125,8 @@ impl Doors {
 /// # Errors
 /// When a listener breaks for good.
 pub async fn serve(admin: Arc<Admin>, doors: Doors, stop: watch::Receiver<bool>) -> std::io::Result<()> {
+    // Beside the start, not before it: the metadata takes tens of milliseconds.
+    drop(tokio::task::spawn_blocking(number_input::warm_up));
     let feed = Arc::clone(&admin.feed);
     let service = http::router(admin).into_make_service_with_connect_info::<Actor>();
     let unix = axum::serve(doors.unix, service.clone())
