@@ -13,6 +13,7 @@ use crate::call::refusal::Refusal;
 use crate::call::speech::fixed;
 use crate::call::step::Step;
 use crate::call::{Deadline, State};
+use crate::card::pin::retry_delay;
 use crate::card::{LedgerReply, LedgerRequest, PinVerdict};
 use crate::ids::{LedgerId, PlayId, Side};
 use crate::media::{MediaCommand, PromptId};
@@ -248,8 +249,7 @@ impl Pin {
         if cx.facts.wrong_pins >= cx.config().pin_tries {
             return refuse(cx, Refusal::PinFailed);
         }
-        let wait = Duration::from_secs(1 << (cx.facts.wrong_pins - 1).min(2));
-        let until = cx.mono() + wait;
+        let until = cx.mono() + retry_delay(cx.facts.wrong_pins);
         self.phase = Phase::Delay { until };
         self.into()
     }

@@ -8,7 +8,7 @@ use crate::ids::{CallKey, LegKey};
 use crate::media::LegStats;
 use crate::now::Now;
 use crate::sip::{Caller, EndpointInput, Incoming, LegCommand, Rejection};
-use crate::switch::{Output, Switch, Work};
+use crate::switch::{Output, Switch};
 use crate::units::TalkTime;
 
 impl Switch {
@@ -29,7 +29,7 @@ impl Switch {
             Ok(call) => {
                 self.calls.insert(key, call);
                 self.legs.insert(leg, key);
-                self.carry_out(key, out);
+                self.carry_out(now, key, out);
                 self.after(key);
             }
             Err(refusal) => self.turn_away(now, key, (leg, &incoming), refusal, out),
@@ -83,7 +83,7 @@ impl Switch {
             "turned away"
         );
         let command = LegCommand::Reject(rejection);
-        self.push(Work::Endpoint(EndpointInput::Command { leg, command }));
+        self.run_endpoint(now, EndpointInput::Command { leg, command }, out);
         if refusal == Refusal::Capacity {
             return;
         }

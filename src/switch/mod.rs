@@ -232,7 +232,7 @@ impl Switch {
             last_ledger: &mut self.last_ledger,
         };
         call.abort(&mut env, &mut self.orders);
-        self.carry_out(key, out);
+        self.carry_out(now, key, out);
         self.after(key);
         self.run(now, out);
         true
@@ -339,19 +339,21 @@ impl Switch {
         self.running = Some(key);
         call.handle(&mut env, input, &mut self.orders);
         self.running = None;
-        self.carry_out(key, out);
+        self.carry_out(now, key, out);
         self.after(key);
     }
 
-    fn carry_out(&mut self, key: CallKey, out: &mut Vec<Output>) {
+    /// Orders reach endpoint, media and ledger in the order in which the call gave them; what the
+    /// endpoint reports of them waits in the queue.
+    fn carry_out(&mut self, now: Now, key: CallKey, out: &mut Vec<Output>) {
         for order in std::mem::take(&mut self.orders) {
             match order {
                 CallOutput::Dial { leg, dial } => {
                     self.legs.insert(leg, key);
-                    self.push(Work::Endpoint(EndpointInput::Dial { leg, dial }));
+                    self.run_endpoint(now, EndpointInput::Dial { leg, dial }, out);
                 }
                 CallOutput::Command { leg, command } => {
-                    self.push(Work::Endpoint(EndpointInput::Command { leg, command }));
+                    self.run_endpoint(now, EndpointInput::Command { leg, command }, out);
                 }
                 CallOutput::Media { side, command } => out.push(Output::Media(MediaOrder {
                     call: key,

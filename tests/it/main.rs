@@ -3,6 +3,7 @@
 
 mod admin;
 mod config;
+mod ladders;
 mod prompts;
 mod store;
 mod serve;
