@@ -64,7 +64,7 @@ impl Bind {
             | Step::AdvisorRefused(_)
             | Step::AdvisorGone(_)
             | Step::Direction
-            | Step::ProbeAnswered
+            | Step::ProbeAnswered(_)
             | Step::Digit(..)
             | Step::PlayEnded(_)
             | Step::FirstPacket
@@ -160,7 +160,7 @@ impl Announce {
             | Step::AdvisorRefused(_)
             | Step::AdvisorGone(_)
             | Step::Direction
-            | Step::ProbeAnswered
+            | Step::ProbeAnswered(_)
             | Step::Digit(Side::B, _)
             | Step::PlayEnded(_)
             | Step::FirstPacket
@@ -227,7 +227,7 @@ impl Offer {
             | Step::AdvisorRefused(_)
             | Step::AdvisorGone(_)
             | Step::Direction
-            | Step::ProbeAnswered
+            | Step::ProbeAnswered(_)
             | Step::Digit(..)
             | Step::PlayEnded(_)
             | Step::FirstPacket
@@ -298,7 +298,7 @@ impl Reserve {
             | Step::AdvisorRefused(_)
             | Step::AdvisorGone(_)
             | Step::Direction
-            | Step::ProbeAnswered
+            | Step::ProbeAnswered(_)
             | Step::Digit(..)
             | Step::PlayEnded(_)
             | Step::FirstPacket
@@ -353,8 +353,8 @@ pub(super) fn slice(cx: &Cx<'_>) -> TalkTime {
 
 impl Cx<'_> {
     /// Settles a card's use: `billed` by the tariff, never above the grants.
-    pub fn settle(&mut self, paid: Paid, raw: TalkTime, billed: TalkTime) {
-        let settlement = paid.reservation.settle(raw, billed);
+    pub fn settle(&mut self, reservation: Reservation, raw: TalkTime, billed: TalkTime) {
+        let settlement = reservation.settle(raw, billed);
         self.facts.record.raw = self.facts.record.raw.saturating_add(settlement.raw);
         self.facts.record.billed = self.facts.record.billed.saturating_add(settlement.billed);
         self.facts.open = None;
@@ -362,8 +362,8 @@ impl Cx<'_> {
     }
 
     /// Nothing was used.
-    pub fn release(&mut self, paid: Paid) {
-        self.settle(paid, TalkTime::ZERO, TalkTime::ZERO);
+    pub fn release(&mut self, reservation: Reservation) {
+        self.settle(reservation, TalkTime::ZERO, TalkTime::ZERO);
     }
 
     /// Whether a slice was granted is not known; if one was, it is given back.

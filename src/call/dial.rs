@@ -40,6 +40,10 @@ pub(super) struct Dial {
 }
 
 impl Dial {
+    pub fn into_paid(self) -> Paid {
+        self.paid
+    }
+
     pub fn start(cx: &mut Cx<'_>, paid: Paid) -> State {
         cx.facts.open = Some(OpenCard {
             card: paid.card.card,
@@ -83,13 +87,13 @@ impl Dial {
             Step::CallerGone(end) => {
                 attempt_ended(cx, 487);
                 cx.drop_advisor(refusal::caller_left());
-                cx.release(self.paid);
+                cx.release(self.paid.reservation);
                 Ending::caller_gone(cx, &end)
             }
             Step::HangUp => {
                 attempt_ended(cx, 487);
                 cx.drop_advisor(refusal::normal());
-                cx.release(self.paid);
+                cx.release(self.paid.reservation);
                 Ending::killed(cx)
             }
             Step::Ledger(_, reply) => {
@@ -99,7 +103,7 @@ impl Dial {
             // A recharge is seen by the bridge, a skipped prompt does not speed up the advisor.
             Step::CallerReady
             | Step::Direction
-            | Step::ProbeAnswered
+            | Step::ProbeAnswered(_)
             | Step::Digit(..)
             | Step::PlayEnded(_)
             | Step::FirstPacket
@@ -112,6 +116,8 @@ impl Dial {
 
     /// Dials the next target, or tells the caller why there is none.
     fn next(cx: &mut Cx<'_>, paid: Paid, mut hunt: Hunt, connecting: Option<PlayId>) -> State {
+        // The port of the target before, if that one did not get so far as to open it.
+        cx.close_stream(Side::B);
         let target = cx.facts.project.targets.get(hunt.next).cloned();
         let Some(target) = target.filter(|_| hunt.next < MOST_TARGETS && cx.mono() < hunt.by) else {
             return give_up(cx, paid, &hunt);
@@ -168,6 +174,10 @@ pub(super) struct Accept {
 }
 
 impl Accept {
+    pub fn into_paid(self) -> Paid {
+        self.paid
+    }
+
     fn start(cx: &mut Cx<'_>, paid: Paid, hunt: Hunt) -> State {
         attempt_ended(cx, 200);
         cx.media(Side::A, MediaCommand::Ringback);
@@ -205,12 +215,12 @@ impl Accept {
             }
             Step::CallerGone(end) => {
                 cx.drop_advisor(refusal::normal());
-                cx.release(self.paid);
+                cx.release(self.paid.reservation);
                 Ending::caller_gone(cx, &end)
             }
             Step::HangUp => {
                 cx.drop_advisor(refusal::normal());
-                cx.release(self.paid);
+                cx.release(self.paid.reservation);
                 Ending::killed(cx)
             }
             Step::Ledger(_, reply) => {
@@ -221,7 +231,7 @@ impl Accept {
             | Step::Ringing
             | Step::AdvisorAnswered
             | Step::Direction
-            | Step::ProbeAnswered
+            | Step::ProbeAnswered(_)
             | Step::Digit(..)
             | Step::PlayEnded(_)
             | Step::FirstPacket
@@ -282,8 +292,7 @@ const fn rank(why: Refusal) -> u8 {
 }
 
 fn give_up(cx: &mut Cx<'_>, paid: Paid, hunt: &Hunt) -> State {
-    cx.close_stream(Side::B);
-    cx.release(paid);
+    cx.release(paid.reservation);
     refuse(cx, hunt.why.unwrap_or(Refusal::NoAnswer))
 }
 

@@ -72,7 +72,7 @@ impl Farewell {
             | Step::AdvisorRefused(_)
             | Step::AdvisorGone(_)
             | Step::Direction
-            | Step::ProbeAnswered
+            | Step::ProbeAnswered(_)
             | Step::Digit(..)
             | Step::PlayEnded(_)
             | Step::FirstPacket
@@ -151,7 +151,7 @@ impl Ending {
             | Step::AdvisorAnswered
             | Step::AdvisorRefused(_)
             | Step::Direction
-            | Step::ProbeAnswered
+            | Step::ProbeAnswered(_)
             | Step::Digit(..)
             | Step::PlayEnded(_)
             | Step::FirstPacket

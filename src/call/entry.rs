@@ -41,7 +41,7 @@ impl Answer {
             | Step::AdvisorRefused(_)
             | Step::AdvisorGone(_)
             | Step::Direction
-            | Step::ProbeAnswered
+            | Step::ProbeAnswered(_)
             | Step::Digit(..)
             | Step::PlayEnded(_)
             | Step::FirstPacket
@@ -92,7 +92,7 @@ impl FindLine {
             | Step::AdvisorRefused(_)
             | Step::AdvisorGone(_)
             | Step::Direction
-            | Step::ProbeAnswered
+            | Step::ProbeAnswered(_)
             | Step::Digit(..)
             | Step::PlayEnded(_)
             | Step::FirstPacket

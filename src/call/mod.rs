@@ -202,24 +202,21 @@ impl Call {
     /// A state panicked: the legs are hung up, and what was used up to the last checkpoint is
     /// settled.
     pub fn abort(&mut self, env: &mut Env<'_>, out: &mut Vec<CallOutput>) {
-        self.state = None;
+        let paid = self.state.take().and_then(State::into_paid);
         let mut cx = self.workplace(env, out);
         tracing::error!(call = %cx.facts.key, "a call's script panicked; the call is torn down");
         let heard = cx.facts.heard(Side::A) && cx.facts.heard(Side::B);
         if let Some(open) = cx.facts.open.take() {
-            let key = cx.facts.key;
             let tariff = &cx.facts.project.tariff;
             let billed = if heard {
                 tariff.bill(open.used, open.granted)
             } else {
                 TalkTime::ZERO
             };
-            let settlement =
-                Reservation::granted(key, open.card, open.granted, true).settle(open.used, billed);
-            let record = &mut cx.facts.record;
-            record.raw = record.raw.saturating_add(settlement.raw);
-            record.billed = record.billed.saturating_add(settlement.billed);
-            cx.file_settlement(settlement);
+            // The reservation itself went down with the state, unless that was not to blame.
+            let reservation =
+                paid.unwrap_or_else(|| Reservation::granted(cx.facts.key, open.card, open.granted, true));
+            cx.settle(reservation, open.used, billed);
         }
         let state = Ending::start(&mut cx, EndCause::Internal);
         self.state = Some(state);
@@ -319,6 +316,25 @@ impl State {
             State::Bridge(bridge) => bridge.name(),
             State::Farewell(_) | State::Ending(_) => "ending",
             State::Over => "over",
+        }
+    }
+
+    /// The reservation that this state holds.
+    fn into_paid(self) -> Option<Reservation> {
+        match self {
+            State::Dial(state) => Some(state.into_paid().reservation),
+            State::Accept(state) => Some(state.into_paid().reservation),
+            State::Bridge(state) => Some(state.into_paid().reservation),
+            State::Answer(_)
+            | State::FindLine(_)
+            | State::Pin(_)
+            | State::Bind(_)
+            | State::Announce(_)
+            | State::Offer(_)
+            | State::Reserve(_)
+            | State::Farewell(_)
+            | State::Ending(_)
+            | State::Over => None,
         }
     }
 

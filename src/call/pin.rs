@@ -107,7 +107,7 @@ impl Pin {
             | Step::AdvisorRefused(_)
             | Step::AdvisorGone(_)
             | Step::Direction
-            | Step::ProbeAnswered
+            | Step::ProbeAnswered(_)
             | Step::Digit(Side::B, _)
             | Step::FirstPacket
             | Step::Lost(..)

@@ -202,3 +202,61 @@ fn reason(protocol: ReasonProtocol, cause: u16) -> Reason {
         text: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_final_status_of_a_target_has_its_meaning() {
+        for (status, meaning) in [
+            (302, Refusal::Declined),
+            (401, Refusal::TrunkDown),
+            (403, Refusal::Declined),
+            (404, Refusal::BadTarget),
+            (408, Refusal::NoAnswer),
+            (410, Refusal::BadTarget),
+            (480, Refusal::NoAnswer),
+            (484, Refusal::BadTarget),
+            (486, Refusal::Busy),
+            (487, Refusal::NoAnswer),
+            (488, Refusal::TrunkDown),
+            (500, Refusal::TrunkDown),
+            (503, Refusal::TrunkDown),
+            (600, Refusal::Busy),
+            (603, Refusal::Declined),
+        ] {
+            assert_eq!(of_target(status), meaning, "{status}");
+        }
+    }
+
+    #[test]
+    fn an_unanswered_caller_gets_the_code_of_the_table() {
+        for (refusal, code, isdn) in [
+            (Refusal::NoNumber, 404, 1),
+            (Refusal::Forbidden, 403, 21),
+            (Refusal::Capacity, 503, 42),
+            (Refusal::Codec, 488, 88),
+            (Refusal::CardEmpty, 480, 16),
+            (Refusal::CardBlocked, 403, 16),
+            (Refusal::CardInUse, 486, 17),
+            (Refusal::Busy, 486, 17),
+            (Refusal::NoAnswer, 480, 19),
+            (Refusal::Declined, 480, 21),
+            (Refusal::BadTarget, 480, 16),
+            (Refusal::TrunkDown, 503, 41),
+            (Refusal::StoreDown, 503, 41),
+        ] {
+            let rejection = refusal.rejection(10);
+            assert_eq!(
+                (rejection.status, rejection.reasons[0].cause),
+                (code, isdn),
+                "{refusal:?}"
+            );
+            assert_eq!(
+                rejection.retry_after_s.is_some(),
+                code == 503 && refusal == Refusal::Capacity
+            );
+        }
+    }
+}

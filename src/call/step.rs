@@ -29,7 +29,7 @@ pub(super) enum Step {
     /// A re-INVITE was answered: a side may have put the call on hold, or taken it off.
     Direction,
     /// A silent peer answered our OPTIONS.
-    ProbeAnswered,
+    ProbeAnswered(Side),
     Digit(Side, Digit),
     PlayEnded(PlayId),
     FirstPacket,
@@ -56,7 +56,7 @@ impl Step {
             Step::AdvisorRefused(_) => "advisor_refused",
             Step::AdvisorGone(_) => "advisor_gone",
             Step::Direction => "direction",
-            Step::ProbeAnswered => "probe_answered",
+            Step::ProbeAnswered(_) => "probe_answered",
             Step::Digit(..) => "digit",
             Step::PlayEnded(_) => "play_ended",
             Step::FirstPacket => "first_packet",
@@ -100,7 +100,7 @@ fn caller(cx: &mut Cx<'_>, leg: LegKey, event: LegEvent) -> Option<Step> {
         }
         LegEvent::Reoffer { offer } => reoffer(cx, Side::A, leg, offer),
         LegEvent::ReofferAnswered { answer } => reoffer_answered(cx, Side::A, &answer),
-        LegEvent::ProbeAnswered => Some(Step::ProbeAnswered),
+        LegEvent::ProbeAnswered => Some(Step::ProbeAnswered(Side::A)),
         LegEvent::Ended(end) => {
             cx.facts.a = None;
             Some(Step::CallerGone(end))
@@ -126,7 +126,7 @@ fn advisor(cx: &mut Cx<'_>, leg: LegKey, event: LegEvent) -> Option<Step> {
         }
         LegEvent::Reoffer { offer } => reoffer(cx, Side::B, leg, offer),
         LegEvent::ReofferAnswered { answer } => reoffer_answered(cx, Side::B, &answer),
-        LegEvent::ProbeAnswered => Some(Step::ProbeAnswered),
+        LegEvent::ProbeAnswered => Some(Step::ProbeAnswered(Side::B)),
         LegEvent::Ended(end) => {
             cx.facts.b = None;
             Some(Step::AdvisorGone(end))

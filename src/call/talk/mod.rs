@@ -8,10 +8,10 @@ mod watch;
 use crate::call::cdr::EndCause;
 use crate::call::connect::Paid;
 use crate::call::cx::{Cx, OpenCard};
-use crate::call::ending::{Ending, Farewell};
+use crate::call::ending::{Ending, Farewell, refuse};
 use crate::call::feed::CallHappening;
 use crate::call::pin::Pin;
-use crate::call::refusal;
+use crate::call::refusal::{self, Refusal};
 use crate::call::speech::fixed;
 use crate::call::step::Step;
 use crate::call::{Deadline, State};
@@ -37,6 +37,8 @@ pub(super) struct Bridge {
     warnings: Warnings,
     watch: Watch,
     checkpoint_at: Instant,
+    /// The card was blocked, or expired, during the talk.
+    forbidden: bool,
 }
 
 /// What the operator sees of a running talk.
@@ -46,6 +48,10 @@ pub(super) struct TalkState {
 }
 
 impl Bridge {
+    pub fn into_paid(self) -> Paid {
+        self.paid
+    }
+
     /// t0: the charged clock starts here (product.md 3.5).
     pub fn start(cx: &mut Cx<'_>, paid: Paid) -> State {
         let now = cx.mono();
@@ -71,6 +77,7 @@ impl Bridge {
             look_at: now,
             watch: Watch::armed(now + cx.rules.no_media),
             checkpoint_at: now + cx.config().checkpoint,
+            forbidden: false,
         };
         bridge.direction(cx);
         bridge.into()
@@ -117,10 +124,9 @@ impl Bridge {
             Step::PlayEnded(id) => self.warnings.ended(id),
             Step::Lost(side, last_packet) => self.watch.lost(cx, side, last_packet),
             Step::Back(side) => self.watch.back(side),
-            // Whether a side was heard is among the facts; a peer that answers a probe may stay
-            // silent; digits are relayed by the media plane.
-            Step::ProbeAnswered
-            | Step::FirstPacket
+            Step::ProbeAnswered(side) => self.watch.answered(cx, side),
+            // Whether a side was heard is among the facts; digits are relayed by the media plane.
+            Step::FirstPacket
             | Step::CallerReady
             | Step::Ringing
             | Step::AdvisorAnswered
@@ -155,7 +161,10 @@ impl Bridge {
         if self.watch.is_dead_air(cx) {
             return self.dead_air(cx);
         }
-        self.watch.due(cx);
+        if let Some(last_packet) = self.watch.due(cx) {
+            self.stop(cx, refusal::normal(), Some(last_packet));
+            return Ending::start(cx, EndCause::MediaLost);
+        }
         if self.checkpoint_at <= now {
             self.checkpoint(cx);
         }
@@ -206,6 +215,10 @@ impl Bridge {
             // The store was away for longer than the slice lasted. `tech` says that nothing was
             // charged, which is not true here, so it is not played.
             return self.over(cx, EndCause::StoreDown);
+        }
+        if self.forbidden {
+            self.stop(cx, refusal::normal(), None);
+            return refuse(cx, Refusal::CardBlocked);
         }
         self.stop(cx, refusal::reasons(EndCause::CreditEnd), None);
         cx.facts.used_up = true;
@@ -272,6 +285,6 @@ impl Bridge {
             TalkTime::ZERO
         };
         cx.drop_advisor(reasons);
-        cx.settle(self.paid, raw, billed);
+        cx.settle(self.paid.reservation, raw, billed);
     }
 }

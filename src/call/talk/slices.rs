@@ -6,7 +6,7 @@ use crate::call::cx::Cx;
 use crate::call::entry::ANSWER_WITHIN;
 use crate::call::feed::CallHappening;
 use crate::call::talk::Bridge;
-use crate::card::{CardFacts, CardState, LedgerReply, LedgerRequest};
+use crate::card::{CardFacts, CardState, LedgerReply, LedgerRequest, ReserveRefusal};
 use crate::ids::{LedgerId, OpId};
 use crate::now::Instant;
 use crate::units::TalkTime;
@@ -86,8 +86,9 @@ impl Bridge {
                 self.granted(cx, granted, last || nothing);
             }
             // Blocked, expired or empty: the granted slice is used up, then the call ends.
-            (Slices::Renewing { id: asked, .. }, LedgerReply::NotReserved(_)) if *asked == id => {
+            (Slices::Renewing { id: asked, .. }, LedgerReply::NotReserved(why)) if *asked == id => {
                 self.slices = Slices::Idle;
+                self.forbidden = matches!(why, ReserveRefusal::State(_));
                 let total = self.paid.reservation.total();
                 self.granted(cx, total, true);
             }
@@ -142,6 +143,7 @@ impl Bridge {
             CardState::New | CardState::Active => card.expires_at.is_none_or(|at| at > cx.now.wall),
             CardState::Expired | CardState::Blocked | CardState::Cancelled => false,
         };
+        self.forbidden = !usable;
         let last = !usable || card.available().as_ms() <= 0;
         // What another call on this card gave back is no recharge.
         let recharged = card.balance > self.paid.card.balance;

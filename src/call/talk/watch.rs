@@ -1,5 +1,7 @@
 //! Is there anybody? Dead air after the bridge, and peers that fall silent.
 
+use std::time::Duration;
+
 use crate::call::cx::Cx;
 use crate::ids::Side;
 use crate::now::Instant;
@@ -23,12 +25,24 @@ enum Air {
 /// What is known of one side that may have vanished.
 enum Silence {
     No,
-    /// Nothing arrives since `last_packet`; the peer is asked again at `probe_at`.
+    /// Nothing arrives since `last_packet`.
     Since {
         last_packet: Instant,
-        probe_at: Instant,
+        probe: Probe,
     },
 }
+
+/// A dialog may live on without audio (a mute telephone), or not: OPTIONS tells (RFC 3261 §11).
+enum Probe {
+    /// The peer must answer by then.
+    Asked { by: Instant },
+    /// It did; it is asked again then.
+    Answered { again: Instant },
+}
+
+/// With the 20 s of silence before it, a vanished peer ends the call within 25 s (R7): four
+/// transmissions of the OPTIONS fit in.
+const PROBE_WITHIN: Duration = Duration::from_secs(4);
 
 impl Watch {
     pub fn armed(dead_air_at: Instant) -> Watch {
@@ -48,7 +62,10 @@ impl Watch {
             .into_iter()
             .filter_map(|silence| match silence {
                 Silence::No => None,
-                Silence::Since { probe_at, .. } => Some(*probe_at),
+                Silence::Since { probe, .. } => match probe {
+                    Probe::Asked { by } => Some(*by),
+                    Probe::Answered { again } => Some(*again),
+                },
             });
         air.into_iter().chain(probes).min()
     }
@@ -75,30 +92,36 @@ impl Watch {
         }
     }
 
-    /// A dialog may live on without audio (a mute telephone), or not: OPTIONS tells (RFC 3261 §11).
+    /// Asks whether the peer is still there.
     pub fn lost(&mut self, cx: &mut Cx<'_>, side: Side, last_packet: Instant) {
-        let probe_at = cx.mono() + cx.rules.probe_again;
-        *self.side(side) = Silence::Since {
-            last_packet,
-            probe_at,
-        };
-        probe(cx, side);
+        let probe = ask(cx, side);
+        *self.side(side) = Silence::Since { last_packet, probe };
+    }
+
+    pub fn answered(&mut self, cx: &Cx<'_>, side: Side) {
+        let next = cx.mono() + cx.rules.probe_again;
+        if let Silence::Since { probe, .. } = self.side(side) {
+            *probe = Probe::Answered { again: next };
+        }
     }
 
     pub fn back(&mut self, side: Side) {
         *self.side(side) = Silence::No;
     }
 
-    pub fn due(&mut self, cx: &mut Cx<'_>) {
+    /// Asks again, or gives the last audio of a peer that did not answer.
+    pub fn due(&mut self, cx: &mut Cx<'_>) -> Option<Instant> {
+        let now = cx.mono();
         for side in [Side::A, Side::B] {
-            let again = cx.mono() + cx.rules.probe_again;
-            if let Silence::Since { probe_at, .. } = self.side(side)
-                && *probe_at <= cx.mono()
-            {
-                *probe_at = again;
-                probe(cx, side);
+            if let Silence::Since { last_packet, probe } = self.side(side) {
+                match probe {
+                    Probe::Asked { by } if *by <= now => return Some(*last_packet),
+                    Probe::Answered { again } if *again <= now => *probe = ask(cx, side),
+                    Probe::Asked { .. } | Probe::Answered { .. } => {}
+                }
             }
         }
+        None
     }
 
     pub fn lost_at(&self, side: Side) -> Option<Instant> {
@@ -120,12 +143,15 @@ impl Watch {
     }
 }
 
-fn probe(cx: &mut Cx<'_>, side: Side) {
+fn ask(cx: &mut Cx<'_>, side: Side) -> Probe {
     let leg = match side {
         Side::A => cx.facts.a,
         Side::B => cx.facts.b,
     };
     if let Some(leg) = leg {
         cx.command(leg, LegCommand::Probe);
+    }
+    Probe::Asked {
+        by: cx.mono() + PROBE_WITHIN,
     }
 }

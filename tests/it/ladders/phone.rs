@@ -34,8 +34,13 @@ pub struct Phone {
     pub leg: Option<LegKey>,
     pub ended: bool,
     calls: u64,
-    /// Commands to be given, by when.
-    pub later: Vec<(Duration, LegKey, LegCommand)>,
+    /// Vanished: hears nothing and says nothing.
+    pub gone: bool,
+    /// The last INVITE that it got and the 200 it gave, for messages written by hand.
+    pub invite: String,
+    pub answer: String,
+    /// The last 200 to an INVITE that it got.
+    pub heard: String,
 }
 
 impl Phone {
@@ -57,7 +62,10 @@ impl Phone {
             leg: None,
             ended: false,
             calls: 0,
-            later: Vec::new(),
+            gone: false,
+            invite: String::new(),
+            answer: String::new(),
+            heard: String::new(),
         }
     }
 
@@ -105,6 +113,52 @@ impl Phone {
             | LegEvent::Reoffer { .. }
             | LegEvent::ReofferAnswered { .. }
             | LegEvent::ProbeAnswered => Vec::new(),
+        }
+    }
+
+    /// A re-INVITE of this telephone, written by hand, and the ACK that follows its 200.
+    pub fn reinvite(&mut self, direction: &str) -> (String, String) {
+        self.calls += 1;
+        let cseq = self.calls;
+        let (host, ip) = (self.address, self.address.ip());
+        let body = format!(
+            "v=0\r\no=- 7 {cseq} IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\n\
+             m=audio 40000 RTP/AVP 8 101\r\na=rtpmap:8 PCMA/8000\r\n\
+             a=rtpmap:101 telephone-event/8000\r\na={direction}\r\n"
+        );
+        let head = |method: &str| {
+            let contact = header(&self.invite, "Contact").trim_matches(['<', '>']);
+            let (from, to) = (header(&self.answer, "To"), header(&self.answer, "From"));
+            let call_id = header(&self.answer, "Call-ID");
+            format!(
+                "{method} {contact} SIP/2.0\r\n\
+                 Via: SIP/2.0/UDP {host};branch=z9hG4bK{method}{cseq}\r\n\
+                 Max-Forwards: 70\r\nFrom: {from}\r\nTo: {to}\r\nCall-ID: {call_id}\r\n\
+                 CSeq: {cseq} {method}\r\nContact: <sip:{host}>\r\n"
+            )
+        };
+        let invite = format!(
+            "{}Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}",
+            head("INVITE"),
+            body.len()
+        );
+        (invite, format!("{}Content-Length: 0\r\n\r\n", head("ACK")))
+    }
+
+    /// Keeps the INVITE that opens a dialog, and this telephone's 200 to it.
+    pub fn hears_bytes(&mut self, bytes: &[u8]) {
+        let text = String::from_utf8_lossy(bytes);
+        if text.starts_with("INVITE ") {
+            self.invite = text.into_owned();
+        } else if text.starts_with("SIP/2.0 200") && header(&text, "CSeq").ends_with("INVITE") {
+            self.heard = text.into_owned();
+        }
+    }
+
+    pub fn says_bytes(&mut self, bytes: &[u8]) {
+        let text = String::from_utf8_lossy(bytes);
+        if text.starts_with("SIP/2.0 200") && header(&text, "CSeq").ends_with("INVITE") {
+            self.answer = text.into_owned();
         }
     }
 
@@ -173,4 +227,11 @@ pub fn trunk(peers: &str) -> TrunkConfig {
         password_file: None,
         inbound: true,
     }
+}
+
+/// A header's value.
+pub fn header<'a>(message: &'a str, name: &str) -> &'a str {
+    let mut lines = message.split("\r\n");
+    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    value.unwrap_or_default()
 }

@@ -2,8 +2,8 @@
 //! link of 10 ms. Everything that passes is written down as a ladder.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,7 +58,10 @@ enum Coming {
     },
 }
 
+type Playing = (PlayId, (Instant, u64));
+
 pub struct World {
+    stock: usize,
     pub now: Instant,
     pub switch: Switch,
     pub books: Books,
@@ -67,13 +70,17 @@ pub struct World {
     pub ladder: String,
     /// The store answers nothing but `Unavailable`.
     pub store_down: bool,
+    /// The store answers nothing at all.
+    pub store_dead: bool,
     /// Extra time that the store takes for reservations.
     pub slow_grants: Duration,
+    /// Reservations are made, but the answer is `Unavailable`.
+    pub unknown_grants: bool,
     coming: BTreeMap<(Instant, u64), Coming>,
     count: u64,
     call: Option<cardline::ids::CallKey>,
     /// What is playing on each side, and the id of its end among `coming`.
-    playing: BTreeMap<(Side, &'static str), (PlayId, (Instant, u64))>,
+    playing: BTreeMap<(Side, &'static str), Playing>,
     ports: BTreeMap<Side, MediaPort>,
 }
 
@@ -83,6 +90,10 @@ impl World {
     }
 
     pub fn with(config: fn(&mut Config), project: fn(&mut Project)) -> World {
+        World::with_ports(4, config, project)
+    }
+
+    pub fn with_ports(stock: u16, config: fn(&mut Config), project: fn(&mut Project)) -> World {
         let address: SocketAddr = "203.0.113.1:5060".parse().unwrap();
         let mut settings = Config {
             trunks: vec![trunk("198.51.100.1")],
@@ -92,7 +103,7 @@ impl World {
         let mut switch = Switch::new(switch_config(&settings, address), IdSource::from_number(1));
         let now = wall(Instant::default());
         let mut out = Vec::new();
-        let ports = (0..4).map(|n| port(n)).collect();
+        let ports = (0..stock).map(port).collect();
         switch.handle(now, Input::Ports(ports), &mut out);
         let mut first = sample_project();
         project(&mut first);
@@ -105,13 +116,16 @@ impl World {
         let mut books = Books::default();
         books.add(1, "1234567890", 720);
         World {
+            stock: stock.into(),
             now: Instant::default(),
             switch,
             books,
             phones,
             ladder: String::new(),
             store_down: false,
+            store_dead: false,
             slow_grants: Duration::ZERO,
+            unknown_grants: false,
             coming: BTreeMap::new(),
             count: 0,
             call: None,
@@ -124,14 +138,6 @@ impl World {
         let card = self.books.card(card);
         card.state = cardline::card::CardState::Active;
         card.lines.insert(line.to_owned());
-    }
-
-    pub fn caller(&mut self) -> &mut Phone {
-        &mut self.phones[0]
-    }
-
-    pub fn advisor(&mut self) -> &mut Phone {
-        &mut self.phones[1]
     }
 
     pub fn dials(&mut self, caller: &str, called: &str) {
@@ -147,14 +153,18 @@ impl World {
     /// Presses keys, 200 ms apart.
     pub fn types(&mut self, side: Side, keys: &str) {
         for key in keys.chars() {
-            let digit = match key {
-                '*' => Digit::Star,
-                '#' => Digit::Hash,
-                number => Digit::Number(u8::try_from(number.to_digit(10).unwrap()).unwrap()),
-            };
-            self.media(side, MediaEvent::Digit(digit));
+            self.press(side, key);
             self.run_ms(200);
         }
+    }
+
+    pub fn press(&mut self, side: Side, key: char) {
+        let digit = match key {
+            '*' => Digit::Star,
+            '#' => Digit::Hash,
+            number => Digit::Number(u8::try_from(number.to_digit(10).unwrap()).unwrap()),
+        };
+        self.media(side, MediaEvent::Digit(digit));
     }
 
     pub fn hangs_up(&mut self, phone: usize) {
@@ -210,6 +220,14 @@ impl World {
         });
     }
 
+    /// The advisor's telephone re-negotiates: `sendonly` is hold.
+    pub fn advisor_wants(&mut self, direction: &str) {
+        let (invite, ack) = self.phones[1].reinvite(direction);
+        self.sends(1, invite);
+        self.run_ms(20);
+        self.sends(1, ack);
+    }
+
     pub fn run_ms(&mut self, ms: u64) {
         let end = self.now + Duration::from_millis(ms);
         for _ in 0..200_000 {
@@ -236,6 +254,24 @@ impl World {
         self.run_ms(seconds * 1000);
     }
 
+    /// Runs from event to event until the ladder has this line, and not beyond.
+    pub fn until_exactly(&mut self, words: &str) {
+        let from = self.ladder.len();
+        for _ in 0..600_000 {
+            if self.ladder[from..].contains(words) {
+                return;
+            }
+            self.run_ms(1);
+        }
+        panic!("never saw {words:?}:\n{}", self.ladder);
+    }
+
+    /// What the store was about to answer is lost.
+    pub fn forget_replies(&mut self) {
+        self.coming
+            .retain(|_, coming| !matches!(coming, Coming::Reply { .. }));
+    }
+
     /// Runs until the ladder has this line, or fails after ten minutes.
     pub fn until(&mut self, words: &str) {
         let from = self.ladder.len();
@@ -260,7 +296,7 @@ impl World {
         );
         assert_eq!(
             self.switch.status(wall(self.now)).free_ports,
-            4,
+            self.stock,
             "{}",
             self.ladder
         );
@@ -300,6 +336,10 @@ impl World {
                 let Some(phone) = self.phones.iter().position(|phone| phone.address == to) else {
                     return;
                 };
+                if self.phones[phone].gone {
+                    return;
+                }
+                self.phones[phone].hears_bytes(&bytes);
                 let flow = Flow {
                     local: to,
                     remote: from,
@@ -329,7 +369,10 @@ impl World {
             match output {
                 EndpointOutput::Send { flow, bytes } => {
                     let (from, to) = (flow.local, flow.remote);
-                    self.later(LINK, Coming::Datagram { from, to, bytes });
+                    self.phones[phone].says_bytes(&bytes);
+                    if !self.phones[phone].gone {
+                        self.later(LINK, Coming::Datagram { from, to, bytes });
+                    }
                 }
                 EndpointOutput::Leg { leg, event } => {
                     for (after, command) in self.phones[phone].hears(leg, &event) {
@@ -343,7 +386,12 @@ impl World {
 
     fn give(&mut self, input: Input) {
         let mut out = Vec::new();
-        self.switch.handle(wall(self.now), input, &mut out);
+        let now = wall(self.now);
+        let run = AssertUnwindSafe(|| self.switch.handle(now, input, &mut out));
+        if catch_unwind(run).is_err() {
+            self.note("call    = panicked");
+            assert!(self.switch.abort_call(now, &mut out));
+        }
         for output in out {
             self.carry_out(output);
         }
@@ -391,10 +439,18 @@ impl World {
         if let Some(words) = text::request(&request) {
             self.note(&format!("ledger  < {words}"));
         }
+        if self.store_dead {
+            return;
+        }
         let reply = if self.store_down {
             LedgerReply::Unavailable
         } else {
             self.books.answer(&request)
+        };
+        let reply = if self.unknown_grants && matches!(reply, LedgerReply::Reserved(_)) {
+            lose(reply)
+        } else {
+            reply
         };
         let request = Box::new(request);
         self.later(wait, Coming::Reply { id, request, reply });
@@ -470,11 +526,8 @@ impl World {
 
     fn note(&mut self, words: &str) {
         let ms = self.now.as_nanos() / 1_000_000;
-        let _ = writeln!(
-            self.ladder,
-            "{:<8}{words}",
-            format!("{}.{:03}", ms / 1000, ms % 1000)
-        );
+        let time = format!("{}.{:03}", ms / 1000, ms % 1000);
+        self.ladder += &format!("{time:<8}{words}\n");
     }
 }
 
@@ -549,4 +602,20 @@ fn directory(project: Project) -> Directory {
         ]),
         projects: BTreeMap::from([(project.id, Arc::new(project))]),
     }
+}
+
+/// The model's token is given up; what it stands for stays open in the books.
+fn lose(reply: LedgerReply) -> LedgerReply {
+    if let LedgerReply::Reserved(lost) = reply {
+        lost.release();
+    }
+    LedgerReply::Unavailable
+}
+
+pub fn one_target(project: &mut Project) {
+    project.targets.truncate(1);
+}
+
+pub fn two_targets_with_accept_key(project: &mut Project) {
+    project.accept_key = true;
 }

@@ -1,32 +1,11 @@
-//! Ladders: whole calls on a virtual clock, kept as text. A row of product.md 3.7 each, and the
-//! ways through 3.1. `UPDATE_EXPECT=1` writes the texts anew.
-
-mod books;
-mod phone;
-mod text;
-mod world;
+//! From the INVITE to the talk: who may, who must enter a PIN, and every "no" before the talk.
 
 use cardline::card::CardState;
 use cardline::ids::Side;
-use expect_test::{ExpectFile, expect_file};
-use world::{ACTIVATION, ANNA, BERT, CONSULTATION, World};
+use expect_test::expect_file;
 
-const PIN: &str = "1234567890";
-
-/// The call is over, nothing is left, and the ladder is the known one.
-fn check(mut world: World, ladder: ExpectFile) -> World {
-    world.ends();
-    ladder.assert_eq(&world.ladder);
-    world
-}
-
-/// Anna's line is known and she talks: the beginning of many ladders.
-fn talking(mut world: World) -> World {
-    world.bind(1, ANNA);
-    world.dials(ANNA, CONSULTATION);
-    world.until("call    = bridge");
-    world
-}
+use super::world::{ACTIVATION, ANNA, BERT, CONSULTATION, World};
+use super::{PIN, check, phone, talking};
 
 #[test]
 fn a_pin_call_is_bound_announced_bridged_and_ended_by_the_caller() {
@@ -38,7 +17,7 @@ fn a_pin_call_is_bound_announced_bridged_and_ended_by_the_caller() {
     world.until("call    = bridge");
     world.run_s(30);
     world.hangs_up(0);
-    let mut world = check(world, expect_file!["./ladders/pin_call.txt"]);
+    let mut world = check(world, expect_file!["./pin_call.txt"]);
     assert_eq!(world.books.card(1).balance_ms, 689_000);
 }
 
@@ -47,7 +26,7 @@ fn a_known_line_is_connected_without_a_pin() {
     let mut world = talking(World::new());
     world.run_s(3);
     world.hangs_up(1);
-    let mut world = check(world, expect_file!["./ladders/direct_call.txt"]);
+    let mut world = check(world, expect_file!["./direct_call.txt"]);
     assert_eq!(world.books.card(1).balance_ms, 720_000, "under 5 s is free");
 }
 
@@ -58,7 +37,7 @@ fn another_line_is_asked_again() {
     world.dials(BERT, CONSULTATION);
     world.until("play welcome pin_enter");
     world.hangs_up(0);
-    check(world, expect_file!["./ladders/another_line.txt"]);
+    check(world, expect_file!["./another_line.txt"]);
 }
 
 #[test]
@@ -71,7 +50,7 @@ fn the_first_digit_stops_the_prompt_and_star_begins_again() {
     // A habit that must not skip the announcement; then one that does.
     world.types(Side::A, "#5");
     world.hangs_up(0);
-    check(world, expect_file!["./ladders/barge_in.txt"]);
+    check(world, expect_file!["./barge_in.txt"]);
 }
 
 #[test]
@@ -84,7 +63,7 @@ fn hash_ends_a_pin_early_and_three_wrong_ones_end_the_call() {
     world.types(Side::A, "0987654321");
     world.until("play pin_wrong pin_enter");
     world.types(Side::A, "55");
-    check(world, expect_file!["./ladders/pin_failed.txt"]);
+    check(world, expect_file!["./pin_failed.txt"]);
 }
 
 #[test]
@@ -92,7 +71,7 @@ fn silence_at_the_pin_is_asked_three_times() {
     let mut world = World::new();
     world.dials(ANNA, CONSULTATION);
     world.until("call    = ended");
-    check(world, expect_file!["./ladders/pin_none.txt"]);
+    check(world, expect_file!["./pin_none.txt"]);
 }
 
 #[test]
@@ -101,7 +80,7 @@ fn a_locked_line_hears_so() {
     world.books.locked.insert(ANNA.to_owned());
     world.dials(ANNA, CONSULTATION);
     world.until("call    = ended");
-    check(world, expect_file!["./ladders/locked.txt"]);
+    check(world, expect_file!["./locked.txt"]);
 }
 
 #[test]
@@ -113,7 +92,7 @@ fn a_withheld_number_enters_its_pin_and_is_not_bound() {
     world.until("call    = bridge");
     world.run_s(20);
     world.hangs_up(1);
-    let mut world = check(world, expect_file!["./ladders/withheld.txt"]);
+    let mut world = check(world, expect_file!["./withheld.txt"]);
     assert!(world.books.card(1).lines.is_empty());
 }
 
@@ -124,7 +103,7 @@ fn the_activation_number_offers_to_connect() {
     world.until("play welcome pin_enter");
     world.types(Side::A, PIN);
     world.until("call    = offer");
-    check(world, expect_file!["./ladders/activated.txt"]);
+    check(world, expect_file!["./activated.txt"]);
 
     let mut world = World::new();
     world.dials(ANNA, ACTIVATION);
@@ -136,58 +115,7 @@ fn the_activation_number_offers_to_connect() {
     world.until("call    = bridge");
     world.run_s(10);
     world.hangs_up(0);
-    check(world, expect_file!["./ladders/offer_taken.txt"]);
-}
-
-#[test]
-fn two_minutes_are_warned_of_and_cut_at_the_second() {
-    let mut world = World::new();
-    world.books.card(1).balance_ms = 120_000;
-    let mut world = talking(world);
-    world.until("call    = final");
-    let mut world = check(world, expect_file!["./ladders/warning_and_cut.txt"]);
-    assert_eq!(world.books.card(1).balance_ms, 0, "exactly all");
-    world.dials(ANNA, CONSULTATION);
-    world.until("play card_empty other_pin");
-    world.ends();
-}
-
-#[test]
-fn a_long_talk_is_renewed_slice_by_slice() {
-    let mut world = talking(World::new());
-    world.run_s(400);
-    world.hangs_up(0);
-    check(world, expect_file!["./ladders/renewed.txt"]);
-}
-
-#[test]
-fn a_recharge_moves_the_end_and_withdraws_the_warning() {
-    let mut world = World::new();
-    world.books.card(1).balance_ms = 120_000;
-    let mut world = talking(world);
-    world.until("mix warn_60");
-    world.run_ms(300);
-    world.recharges(1, 100);
-    world.until("call    = final");
-    let mut world = check(world, expect_file!["./ladders/recharge.txt"]);
-    assert_eq!(world.books.card(1).balance_ms, 0);
-}
-
-#[test]
-fn another_pin_at_zero_goes_on_with_that_card() {
-    let mut world = World::new();
-    world.books.card(1).balance_ms = 20_000;
-    world.books.add(2, "2222222222", 60);
-    let mut world = talking(world);
-    world.until("call    = final");
-    world.run_s(1);
-    world.types(Side::A, "2222222222");
-    world.until("call    = bridge");
-    world.run_s(10);
-    world.hangs_up(1);
-    let mut world = check(world, expect_file!["./ladders/another_pin.txt"]);
-    assert_eq!(world.books.card(1).balance_ms, 0);
-    assert_eq!(world.books.card(2).balance_ms, 49_000);
+    check(world, expect_file!["./offer_taken.txt"]);
 }
 
 #[test]
@@ -203,7 +131,7 @@ fn an_empty_card_may_be_followed_by_another() {
     world.until("call    = bridge");
     world.run_s(6);
     world.hangs_up(0);
-    check(world, expect_file!["./ladders/empty_then_another.txt"]);
+    check(world, expect_file!["./empty_then_another.txt"]);
 }
 
 #[test]
@@ -213,14 +141,14 @@ fn what_is_less_than_the_start_minimum_is_empty() {
     world.books.card(1).balance_ms = 9_000;
     world.dials(ANNA, CONSULTATION);
     world.until("call    = ended");
-    check(world, expect_file!["./ladders/card_empty.txt"]);
+    check(world, expect_file!["./card_empty.txt"]);
 }
 
 #[test]
 fn a_card_that_may_not_be_used_says_why() {
     for (state, file) in [
-        (CardState::Blocked, expect_file!["./ladders/card_blocked.txt"]),
-        (CardState::Expired, expect_file!["./ladders/card_expired.txt"]),
+        (CardState::Blocked, expect_file!["./card_blocked.txt"]),
+        (CardState::Expired, expect_file!["./card_expired.txt"]),
     ] {
         let mut world = World::new();
         world.bind(1, ANNA);
@@ -239,7 +167,7 @@ fn a_card_in_use_is_not_empty() {
     world.dials(ANNA, CONSULTATION);
     world.until("call    = ended");
     world.books.card(1).done_elsewhere();
-    check(world, expect_file!["./ladders/card_in_use.txt"]);
+    check(world, expect_file!["./card_in_use.txt"]);
 }
 
 #[test]
@@ -251,7 +179,7 @@ fn a_telephone_without_keys_is_told_so() {
         .retain(|format| format.encoding != "telephone-event");
     world.dials_with(ANNA, CONSULTATION, offer);
     world.until("call    = ended");
-    check(world, expect_file!["./ladders/no_dtmf.txt"]);
+    check(world, expect_file!["./no_dtmf.txt"]);
 }
 
 #[test]
@@ -263,7 +191,7 @@ fn a_telephone_without_our_codecs_is_refused() {
         .retain(|format| format.encoding == "telephone-event");
     world.dials_with(ANNA, CONSULTATION, offer);
     world.run_s(1);
-    check(world, expect_file!["./ladders/codec.txt"]);
+    check(world, expect_file!["./codec.txt"]);
 }
 
 #[test]
@@ -271,7 +199,7 @@ fn a_number_of_nobody_is_refused() {
     let mut world = World::new();
     world.dials(ANNA, "+493023125999");
     world.run_s(1);
-    check(world, expect_file!["./ladders/no_number.txt"]);
+    check(world, expect_file!["./no_number.txt"]);
 }
 
 #[test]
@@ -279,7 +207,7 @@ fn a_project_that_is_off_refuses() {
     let mut world = World::with(|_| {}, |project| project.enabled = false);
     world.dials(ANNA, CONSULTATION);
     world.run_s(1);
-    check(world, expect_file!["./ladders/off.txt"]);
+    check(world, expect_file!["./off.txt"]);
 }
 
 #[test]
@@ -287,7 +215,7 @@ fn a_trunk_that_may_not_deliver_is_refused() {
     let mut world = World::with(|config| config.trunks[0].inbound = false, |_| {});
     world.dials(ANNA, CONSULTATION);
     world.run_s(1);
-    check(world, expect_file!["./ladders/forbidden.txt"]);
+    check(world, expect_file!["./forbidden.txt"]);
 }
 
 #[test]
@@ -296,5 +224,40 @@ fn a_draining_switch_takes_no_call() {
     world.drains();
     world.dials(ANNA, CONSULTATION);
     world.run_s(1);
-    check(world, expect_file!["./ladders/capacity.txt"]);
+    check(world, expect_file!["./capacity.txt"]);
+}
+
+/// No offer in the INVITE: ours is in the 200, theirs in the ACK, and only then is there audio.
+#[test]
+fn a_late_offer_is_answered_in_the_ack() {
+    let mut world = World::new();
+    world.bind(1, ANNA);
+    let head = |method: &str, to_tag: &str, cseq: u32| {
+        format!(
+            "{method} sip:{CONSULTATION}@203.0.113.1 SIP/2.0\r\n\
+             Via: SIP/2.0/UDP 198.51.100.1:5060;branch=z9hG4bKlate{method}\r\nMax-Forwards: 70\r\n\
+             From: <sip:{ANNA}@198.51.100.1>;tag=a\r\nTo: <sip:{CONSULTATION}@203.0.113.1>{to_tag}\r\n\
+             Call-ID: late@198.51.100.1\r\nCSeq: {cseq} {method}\r\nContact: <sip:198.51.100.1:5060>\r\n"
+        )
+    };
+    world.sends(0, format!("{}Content-Length: 0\r\n\r\n", head("INVITE", "", 1)));
+    world.run_ms(50);
+    let to = phone::header(&world.phones[0].heard, "To").to_owned();
+    let tag = to
+        .split_once(">;")
+        .map_or(String::new(), |(_, tag)| format!(";{tag}"));
+    let body = "v=0\r\no=- 1 1 IN IP4 198.51.100.1\r\ns=-\r\nc=IN IP4 198.51.100.1\r\nt=0 0\r\n\
+                m=audio 40000 RTP/AVP 8\r\na=rtpmap:8 PCMA/8000\r\n";
+    world.sends(
+        0,
+        format!(
+            "{}Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}",
+            head("ACK", &tag, 1),
+            body.len()
+        ),
+    );
+    world.until("call    = bridge");
+    world.run_s(10);
+    world.sends(0, format!("{}Content-Length: 0\r\n\r\n", head("BYE", &tag, 2)));
+    check(world, expect_file!["./late_offer.txt"]);
 }
