@@ -149,6 +149,8 @@ impl Dial {
 
     fn refused(mut self, cx: &mut Cx<'_>, status: u16) -> State {
         attempt_ended(cx, status);
+        // The next target gets a port of its own.
+        cx.close_stream(Side::B);
         self.hunt.note(cx, refusal::of_target(status));
         Dial::next(cx, self.paid, self.hunt, self.connecting)
     }
@@ -313,6 +315,11 @@ fn dial(cx: &mut Cx<'_>, target: &Target) -> bool {
     cx.facts.stream_b = Some(stream);
     let leg = LegKey(cx.ids.next_u64());
     cx.facts.b = Some(leg);
+    if cx.facts.record.bridged_at.is_none() {
+        // The row's times are those of the target it names.
+        cx.facts.record.ringing_at = None;
+        cx.facts.record.advisor_answered_at = None;
+    }
     cx.facts.record.target = Some(target.id);
     cx.facts.record.target_uri = Some(target.uri.clone());
     cx.facts.record.attempts.push(CallAttempt {

@@ -116,7 +116,9 @@ fn caller(cx: &mut Cx<'_>, leg: LegKey, event: LegEvent) -> Option<Step> {
 fn advisor(cx: &mut Cx<'_>, leg: LegKey, event: LegEvent) -> Option<Step> {
     match event {
         LegEvent::Ringing { .. } => {
-            cx.facts.record.ringing_at.get_or_insert(cx.now.wall);
+            if cx.facts.record.bridged_at.is_none() {
+                cx.facts.record.ringing_at.get_or_insert(cx.now.wall);
+            }
             Some(Step::Ringing)
         }
         LegEvent::Answered { answer } => Some(answered(cx, &answer)),
@@ -219,7 +221,10 @@ fn answered(cx: &mut Cx<'_>, answer: &SessionDescription) -> Step {
         cx.drop_advisor(refusal::normal());
         return Step::AdvisorRefused(488);
     }
-    cx.facts.record.advisor_answered_at = Some(cx.now.wall);
+    // A second card in the same call brings a second advisor; the row tells of the first talk.
+    if cx.facts.record.bridged_at.is_none() {
+        cx.facts.record.advisor_answered_at = Some(cx.now.wall);
+    }
     open(cx, Side::B);
     Step::AdvisorAnswered
 }
