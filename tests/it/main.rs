@@ -5,6 +5,7 @@ mod admin;
 mod config;
 mod ladders;
 mod prompts;
+mod sim;
 mod store;
 mod serve;
 mod tidy;

@@ -1,0 +1,285 @@
+//! The second bookkeeper: knows only what passed the wire between switch and phones, and judges
+//! from it what may have been charged. The only check that finds "consistent but wrong".
+
+use std::collections::BTreeMap;
+
+use cardline::call::cdr::{Cdr, EndCause};
+use cardline::call::directory::{Directory, Project};
+use cardline::card::CdrOpening;
+use cardline::ids::{CallKey, CardId, Side};
+use cardline::now::UnixTime;
+use cardline::units::TalkTime;
+
+use super::phone::{MS, Nanos};
+use super::store::Store;
+use super::text::Text;
+
+/// One dialog as seen from the middle of the wire.
+#[derive(Debug, Default)]
+pub struct Wire {
+    /// The advisor's 200 to the INVITE reached the switch.
+    pub ok_in: Option<Nanos>,
+    /// The switch's 200 to the caller's INVITE.
+    pub ok_out: Option<Nanos>,
+    pub bye_in: Option<Nanos>,
+    pub bye_out: Option<Nanos>,
+    /// Re-INVITEs of the phone: CSeq to direction, until the switch says 200.
+    offers: BTreeMap<u32, &'static str>,
+    hold_since: Option<Nanos>,
+    held: Vec<(Nanos, Nanos)>,
+    /// Something damaged came from this phone: what it meant is anybody's guess.
+    pub tainted: bool,
+}
+
+/// One call.
+#[derive(Debug, Default)]
+pub struct CallBook {
+    pub a: Option<usize>,
+    /// Phones whose answer got an audio path.
+    pub b: Vec<usize>,
+    pub bridges: Vec<Nanos>,
+    pub lost: bool,
+}
+
+#[derive(Debug, Default)]
+pub struct Books {
+    pub wires: BTreeMap<usize, Wire>,
+    pub calls: BTreeMap<CallKey, CallBook>,
+    /// When talk time last became free on a card, or its state changed.
+    pub touched: BTreeMap<CardId, Nanos>,
+    pub wall_moved: bool,
+}
+
+impl Books {
+    /// A datagram of a phone reaches the switch.
+    pub fn towards_switch(&mut self, now: Nanos, phone: usize, role: Side, bytes: &[u8], damaged: bool) {
+        let wire = self.wires.entry(phone).or_default();
+        wire.tainted |= damaged;
+        let Some(text) = Text::parse(bytes).filter(|_| !damaged) else {
+            return;
+        };
+        match (text.method(), text.status()) {
+            ("BYE", None) => {
+                wire.bye_in.get_or_insert(now);
+            }
+            ("INVITE", None) if !text.tag("To").is_empty() => {
+                wire.offers.insert(text.cseq(), text.direction());
+            }
+            ("INVITE", Some(200)) if role == Side::B => {
+                wire.ok_in.get_or_insert(now);
+            }
+            _ => {}
+        }
+    }
+
+    /// A datagram of the switch leaves for a phone.
+    pub fn towards_phone(&mut self, now: Nanos, phone: usize, text: Text<'_>) {
+        let wire = self.wires.entry(phone).or_default();
+        match (text.method(), text.status()) {
+            ("BYE", None) => {
+                wire.bye_out.get_or_insert(now);
+            }
+            ("INVITE", Some(200)) => {
+                wire.ok_out.get_or_insert(now);
+                if let Some(direction) = wire.offers.remove(&text.cseq()) {
+                    wire.turn(now, direction);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// All that must hold of calls once everything is over.
+    pub fn close(&self, store: &Store, directory: &Directory) {
+        for ((call, card), row) in &store.rows {
+            let settled = row.settled.as_ref();
+            let settled =
+                settled.unwrap_or_else(|| panic!("call {call}: reservation on card {card} is still open"));
+            let closing = store.cdrs.get(call).and_then(|row| row.closing.as_ref());
+            // What was lost is charged to its last audio only, whatever was noted in between.
+            let backdated =
+                closing.is_some_and(|cdr| matches!(cdr.end_cause, EndCause::MediaLost | EndCause::NoMedia));
+            let lost = self.calls.get(call).is_some_and(|book| book.lost);
+            assert!(
+                backdated || lost || row.used <= settled.raw.as_ms(),
+                "checkpoint {} above raw",
+                row.used
+            );
+        }
+        for (call, row) in &store.cdrs {
+            let opening = row
+                .opening
+                .as_ref()
+                .unwrap_or_else(|| panic!("call {call}: no opening"));
+            let closing = row
+                .closing
+                .as_ref()
+                .unwrap_or_else(|| panic!("call {call}: no closing"));
+            self.sums(store, *call, closing);
+            if !self.wall_moved {
+                ordered(opening, closing);
+            }
+            let project = opening.project.and_then(|id| directory.projects.get(&id));
+            if let (Some(project), Some(book)) = (project, self.calls.get(call)) {
+                charged(store, *call, closing, project);
+                self.window(book, *call, closing, project);
+            }
+        }
+        for (call, _) in store.rows.keys() {
+            assert!(
+                store.cdrs.contains_key(call),
+                "call {call} used a card without a CDR"
+            );
+        }
+        for (phone, wire) in &self.wires {
+            let known = self.calls.values().any(|book| book.a == Some(*phone));
+            assert!(
+                wire.ok_out.is_none() || known || wire.tainted || wire.ok_in.is_some(),
+                "phone {phone} was answered without a CDR"
+            );
+        }
+    }
+
+    fn sums(&self, store: &Store, call: CallKey, cdr: &Cdr) {
+        let rows = store.rows.iter().filter(|((key, _), _)| *key == call);
+        let settled: Vec<_> = rows.filter_map(|(_, row)| row.settled.as_ref()).collect();
+        let billed: i64 = settled.iter().map(|s| s.billed.as_ms()).sum();
+        let raw: i64 = settled.iter().map(|s| s.raw.as_ms()).sum();
+        assert_eq!(
+            cdr.billed.as_ms(),
+            billed,
+            "call {call}: CDR and settlements differ in billed"
+        );
+        assert_eq!(
+            cdr.raw.as_ms(),
+            raw,
+            "call {call}: CDR and settlements differ in raw"
+        );
+        if cdr.bridged_at.is_none() {
+            assert_eq!(
+                (billed, raw),
+                (0, 0),
+                "call {call}: charged without a bridge (I12)"
+            );
+        }
+    }
+
+    /// The measured talk must lie between what the wire saw for certain and what it saw at most.
+    fn window(&self, book: &CallBook, call: CallKey, cdr: &Cdr, project: &Project) {
+        let wires = book.b.iter().filter_map(|phone| self.wires.get(phone));
+        let a = book.a.and_then(|phone| self.wires.get(&phone));
+        let Some(a) = a else { return };
+        if a.tainted || wires.clone().any(|w| w.tainted) {
+            return;
+        }
+        let (mut least, mut most) = (0, 0);
+        for (place, b) in wires.enumerate() {
+            let Some(from) = b.ok_in else { continue };
+            let ends = [b.bye_in, b.bye_out, a.bye_in, a.bye_out];
+            let Some(to) = ends.into_iter().flatten().filter(|at| *at >= from).min() else {
+                continue;
+            };
+            let pauses = match project.hold_pause {
+                Some(limit) => b
+                    .held_between(from, to)
+                    .min(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)),
+                None => 0,
+            };
+            let bridged = book.bridges.iter().find(|at| **at >= from);
+            most += (to - from).saturating_sub(pauses);
+            if let Some(bridged) = bridged {
+                let whispered = if project.accept_key { *bridged } else { from };
+                least += to.saturating_sub(whispered).saturating_sub(pauses);
+            }
+            let _ = place;
+        }
+        let raw = u64::try_from(cdr.raw.as_ms()).expect("raw is never negative") * MS;
+        // Each stretch may lose the fraction of a millisecond, and end on a late timer.
+        let slack = 3 * MS * (1 + book.b.len() as u64);
+        assert!(
+            raw <= most + slack,
+            "call {call}: raw {raw} ns, the wire allows {most} at most; {cdr:?}"
+        );
+        let backdated = book.lost || matches!(cdr.end_cause, EndCause::MediaLost | EndCause::NoMedia);
+        assert!(
+            backdated || raw + slack >= least,
+            "call {call}: raw {raw} ns, the wire saw {least} at least; {cdr:?}"
+        );
+    }
+}
+
+impl Wire {
+    fn turn(&mut self, now: Nanos, direction: &str) {
+        match (direction, self.hold_since) {
+            ("sendonly" | "inactive", None) => self.hold_since = Some(now),
+            ("sendrecv", Some(since)) => {
+                self.held.push((since, now));
+                self.hold_since = None;
+            }
+            _ => {}
+        }
+    }
+
+    fn held_between(&self, from: Nanos, to: Nanos) -> Nanos {
+        let open = self.hold_since.map(|since| (since, to));
+        let spans = self.held.iter().copied().chain(open);
+        spans.map(|(a, b)| b.min(to).saturating_sub(a.max(from))).sum()
+    }
+}
+
+/// I11: the times of a CDR stand in order.
+fn ordered(opening: &CdrOpening, cdr: &Cdr) {
+    let times: Vec<UnixTime> = [
+        Some(opening.invited_at),
+        cdr.answered_at,
+        cdr.ringing_at,
+        cdr.advisor_answered_at,
+        cdr.bridged_at,
+        Some(cdr.ended_at),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    assert!(
+        times.is_sorted(),
+        "call {}: times are out of order: {cdr:?}",
+        cdr.call
+    );
+}
+
+/// Every settlement by the tariff, worked out step by step.
+fn charged(store: &Store, call: CallKey, cdr: &Cdr, project: &Project) {
+    let alone = store.rows.keys().filter(|(key, _)| *key == call).count() == 1;
+    for ((key, card), row) in &store.rows {
+        let Some(settled) = row.settled.as_ref().filter(|_| *key == call) else {
+            continue;
+        };
+        let (raw, billed) = (settled.raw, settled.billed.as_ms());
+        assert!(
+            raw.as_ms() <= row.granted,
+            "call {call}: raw {raw:?} beyond the grant {}",
+            row.granted
+        );
+        let due = naive_bill(project, raw, row.granted);
+        // Nothing is charged where one side was never heard.
+        assert!(
+            billed == due || billed == 0,
+            "call {call}, card {card}: {billed} ms billed for {raw:?} of {}, want {due}; {cdr:?}",
+            row.granted
+        );
+        let unheard = alone && cdr.end_cause == EndCause::NoMedia;
+        assert!(!unheard || billed == 0, "call {call}: dead air was charged");
+    }
+}
+
+fn naive_bill(project: &Project, raw: TalkTime, granted: i64) -> i64 {
+    let tariff = &project.tariff;
+    if raw < tariff.free_under || raw.is_zero() {
+        return 0;
+    }
+    let mut charge = tariff.first_increment.as_ms();
+    while charge < raw.as_ms() {
+        charge += tariff.next_increment.as_ms();
+    }
+    charge.max(tariff.minimum.as_ms()).min(granted)
+}

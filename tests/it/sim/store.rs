@@ -1,0 +1,317 @@
+//! The books behind the switch: cards, lines, reservations and CDR rows, by the rules of
+//! reliability.md §4 in their shortest form. Independent of `card/ledger.rs` on purpose.
+
+use std::collections::BTreeMap;
+
+use cardline::call::cdr::Cdr;
+use cardline::card::ledger::Reservation;
+use cardline::card::{
+    BindVerdict, CardFacts, CardState, CdrOpening, LedgerReply, LedgerRequest, LineVerdict, PinVerdict,
+    ReserveRefusal, Settlement,
+};
+use cardline::ids::{CallKey, CardId, OpId, ProjectId};
+use cardline::now::UnixTime;
+use cardline::units::{E164, TalkTime};
+
+/// One card and its entries.
+#[derive(Debug)]
+pub struct Card {
+    pub project: ProjectId,
+    pub pin: String,
+    pub state: CardState,
+    pub expires_at: Option<UnixTime>,
+    pub max_parallel: u32,
+    /// (call, delta); purchases and recharges name no call.
+    pub entries: Vec<(Option<CallKey>, i64)>,
+    /// The cached sum.
+    pub balance: i64,
+}
+
+/// Everything that one call has set aside on one card.
+#[derive(Debug, Default)]
+pub struct Row {
+    pub granted: i64,
+    pub used: i64,
+    /// First answers by their keys, so that a repetition changes nothing.
+    ops: BTreeMap<OpId, (i64, bool)>,
+    pub settled: Option<Settlement>,
+}
+
+#[derive(Debug, Default)]
+pub struct CdrRow {
+    pub opening: Option<CdrOpening>,
+    pub closing: Option<Cdr>,
+}
+
+#[derive(Debug, Default)]
+pub struct Store {
+    pub cards: BTreeMap<CardId, Card>,
+    pub lines: BTreeMap<(ProjectId, E164), CardId>,
+    pub rows: BTreeMap<(CallKey, CardId), Row>,
+    pub cdrs: BTreeMap<CallKey, CdrRow>,
+    wrong: BTreeMap<Option<E164>, u32>,
+    binds: BTreeMap<OpId, bool>,
+}
+
+impl Store {
+    /// Carries out one committed request.
+    ///
+    /// # Panics
+    /// On what no right caller may ask.
+    pub fn commit(&mut self, request: &LedgerRequest) -> LedgerReply {
+        match request {
+            LedgerRequest::OpenCdr(opening) => self.open_cdr(opening),
+            LedgerRequest::FindLine { project, line } => {
+                LedgerReply::Line(match self.lines.get(&(*project, line.clone())) {
+                    Some(card) => LineVerdict::Known(Box::new(self.facts(*card, None, true))),
+                    None if self.is_locked(Some(line)) => LineVerdict::Locked,
+                    None => LineVerdict::Unknown,
+                })
+            }
+            LedgerRequest::CheckPin {
+                project, pin, line, ..
+            } => LedgerReply::Pin(self.check_pin(*project, pin.expose(), line.as_ref())),
+            LedgerRequest::Bind { op, card, line, .. } => {
+                LedgerReply::Bound(self.bind(*op, *card, line.as_ref()))
+            }
+            LedgerRequest::Reserve {
+                op,
+                call,
+                card,
+                want,
+                floor,
+            } => self.reserve(*op, (*call, *card), want.as_ms(), floor.as_ms()),
+            LedgerRequest::Renew { op, call, card, want } => self.renew(*op, (*call, *card), want.as_ms()),
+            LedgerRequest::Checkpoint { call, card, used } => self.checkpoint((*call, *card), used.as_ms()),
+            LedgerRequest::Settle(settlement) => self.settle(settlement),
+            LedgerRequest::ReadCard { call, card } => {
+                LedgerReply::Card(Box::new(self.facts(*card, Some(*call), false)))
+            }
+            LedgerRequest::CloseCdr(cdr) => self.close_cdr(cdr),
+        }
+    }
+
+    pub fn recharge(&mut self, card: CardId, delta: i64) {
+        let card = self.cards.get_mut(&card).expect("cards are never removed");
+        card.entries.push((None, delta));
+        card.balance += delta;
+    }
+
+    pub fn reserved(&self, card: CardId) -> i64 {
+        let open = self
+            .rows
+            .iter()
+            .filter(|(key, row)| key.1 == card && row.settled.is_none());
+        open.map(|(_, row)| row.granted).sum()
+    }
+
+    pub fn available(&self, card: CardId) -> i64 {
+        self.cards.get(&card).map_or(0, |c| c.balance) - self.reserved(card)
+    }
+
+    fn open_calls(&self, card: CardId) -> u32 {
+        let open = self
+            .rows
+            .iter()
+            .filter(|(key, row)| key.1 == card && row.settled.is_none() && row.granted > 0);
+        u32::try_from(open.count()).unwrap_or(u32::MAX)
+    }
+
+    fn facts(&self, id: CardId, _call: Option<CallKey>, bound: bool) -> CardFacts {
+        let card = &self.cards[&id];
+        CardFacts {
+            card: id,
+            project: card.project,
+            serial: format!("S{id}"),
+            state: card.state,
+            balance: TalkTime::from_ms(card.balance),
+            reserved: TalkTime::from_ms(self.reserved(id)),
+            expires_at: card.expires_at,
+            max_parallel: card.max_parallel,
+            open_calls: self.open_calls(id),
+            bound,
+        }
+    }
+
+    fn is_locked(&self, line: Option<&E164>) -> bool {
+        line.is_some() && self.wrong.get(&line.cloned()).is_some_and(|wrong| *wrong >= 6)
+    }
+
+    fn check_pin(&mut self, project: ProjectId, pin: &str, line: Option<&E164>) -> PinVerdict {
+        if self.is_locked(line) {
+            return PinVerdict::Locked;
+        }
+        let found = self
+            .cards
+            .iter()
+            .find(|(_, c)| c.project == project && c.pin == pin);
+        let found = found.map(|(id, _)| *id);
+        if let Some(id) = found {
+            return PinVerdict::Right(Box::new(self.facts(id, None, false)));
+        }
+        *self.wrong.entry(line.cloned()).or_default() += 1;
+        if self.is_locked(line) {
+            PinVerdict::Locked
+        } else {
+            PinVerdict::Wrong
+        }
+    }
+
+    fn bind(&mut self, op: OpId, id: CardId, line: Option<&E164>) -> BindVerdict {
+        let card = self.cards.get_mut(&id).expect("cards are never removed");
+        if card.state == CardState::New {
+            card.state = CardState::Active;
+        }
+        if let Some(line) = line {
+            self.lines.insert((card.project, line.clone()), id);
+        }
+        let bound = *self.binds.entry(op).or_insert(line.is_some());
+        if bound {
+            BindVerdict::Bound
+        } else {
+            BindVerdict::NotBound
+        }
+    }
+
+    fn reserve(&mut self, op: OpId, key: (CallKey, CardId), want: i64, floor: i64) -> LedgerReply {
+        assert!(want > 0 && floor >= 0, "a call wants {want} ms, at least {floor}");
+        let card = &self.cards[&key.1];
+        if let Some(row) = self.rows.get(&key) {
+            if let (Some((granted, last)), None) = (row.ops.get(&op), &row.settled) {
+                let granted = TalkTime::from_ms(*granted);
+                return LedgerReply::Reserved(Reservation::granted(key.0, key.1, granted, *last));
+            }
+            assert!(
+                row.settled.is_some(),
+                "call {} reserves on card {} twice under two keys",
+                key.0,
+                key.1
+            );
+            // One usage entry per call and card (I3): what was settled is not opened again.
+            return LedgerReply::NotReserved(ReserveRefusal::Empty);
+        }
+        if card.state != CardState::Active {
+            return LedgerReply::NotReserved(ReserveRefusal::State(card.state));
+        }
+        if self.open_calls(key.1) >= card.max_parallel {
+            return LedgerReply::NotReserved(ReserveRefusal::InUse);
+        }
+        let available = self.available(key.1);
+        if available < floor || available <= 0 {
+            return LedgerReply::NotReserved(ReserveRefusal::Empty);
+        }
+        let granted = want.min(available);
+        let last = granted == available;
+        let row = self.rows.entry(key).or_default();
+        row.granted = granted;
+        row.ops.insert(op, (granted, last));
+        LedgerReply::Reserved(Reservation::granted(
+            key.0,
+            key.1,
+            TalkTime::from_ms(granted),
+            last,
+        ))
+    }
+
+    fn renew(&mut self, op: OpId, key: (CallKey, CardId), want: i64) -> LedgerReply {
+        assert!(want > 0, "a renewal wants {want} ms");
+        let available = self.available(key.1);
+        let state = self.cards[&key.1].state;
+        let Some(row) = self.rows.get_mut(&key).filter(|row| row.settled.is_none()) else {
+            return LedgerReply::NotReserved(ReserveRefusal::State(state));
+        };
+        if let Some((granted, last)) = row.ops.get(&op) {
+            return LedgerReply::Renewed {
+                granted: TalkTime::from_ms(*granted),
+                last: *last,
+            };
+        }
+        if state != CardState::Active {
+            return LedgerReply::NotReserved(ReserveRefusal::State(state));
+        }
+        let slice = want.min(available);
+        row.granted += slice;
+        let last = slice == available;
+        row.ops.insert(op, (row.granted, last));
+        LedgerReply::Renewed {
+            granted: TalkTime::from_ms(row.granted),
+            last,
+        }
+    }
+
+    fn checkpoint(&mut self, key: (CallKey, CardId), used: i64) -> LedgerReply {
+        let row = self.rows.get_mut(&key);
+        let row = row.unwrap_or_else(|| panic!("checkpoint of call {} without a reservation", key.0));
+        assert!(
+            used <= row.granted,
+            "checkpoint {used} above the grant {}",
+            row.granted
+        );
+        if row.settled.is_none() {
+            row.used = row.used.max(used);
+        }
+        LedgerReply::Done
+    }
+
+    fn settle(&mut self, settlement: &Settlement) -> LedgerReply {
+        let key = (settlement.call, settlement.card);
+        let billed = settlement.billed.as_ms();
+        let row = self.rows.entry(key).or_default();
+        assert!(
+            (0..=row.granted).contains(&billed),
+            "call {} is billed {billed} of {} granted",
+            key.0,
+            row.granted
+        );
+        let card = self.cards.get_mut(&key.1).expect("cards are never removed");
+        match &row.settled {
+            Some(before) => assert_eq!(before, settlement, "two settlements of one call and card"),
+            None => {
+                row.settled = Some(settlement.clone());
+                if billed > 0 {
+                    card.entries.push((Some(key.0), -billed));
+                    card.balance -= billed;
+                }
+            }
+        }
+        LedgerReply::Settled {
+            balance: TalkTime::from_ms(card.balance),
+        }
+    }
+
+    fn open_cdr(&mut self, opening: &CdrOpening) -> LedgerReply {
+        let row = self.cdrs.entry(opening.call).or_default();
+        match &row.opening {
+            Some(before) => assert_eq!(before, opening, "two openings of one CDR"),
+            None => row.opening = Some(opening.clone()),
+        }
+        LedgerReply::Done
+    }
+
+    fn close_cdr(&mut self, cdr: &Cdr) -> LedgerReply {
+        let row = self.cdrs.entry(cdr.call).or_default();
+        assert!(
+            row.opening.is_some(),
+            "the CDR of call {} was never opened",
+            cdr.call
+        );
+        match &row.closing {
+            Some(before) => assert_eq!(before, cdr, "two closings of one CDR"),
+            None => row.closing = Some(cdr.clone()),
+        }
+        LedgerReply::Done
+    }
+
+    /// What must hold whenever the store is at rest.
+    pub fn check(&self) {
+        for (id, card) in &self.cards {
+            let sum: i64 = card.entries.iter().map(|(_, delta)| delta).sum();
+            assert_eq!(
+                sum, card.balance,
+                "card {id}: balance is not the sum of its entries"
+            );
+            let available = self.available(*id);
+            assert!(available >= 0, "card {id}: available is {available}");
+        }
+    }
+}
