@@ -76,7 +76,7 @@ pub fn cell(row: &Value, key: &str) -> String {
         None | Some(Value::Null) => "–".to_owned(),
         Some(Value::String(text)) if text.is_empty() => "–".to_owned(),
         Some(Value::String(text)) => clean(text),
-        Some(Value::Bool(yes)) => if *yes { "ja" } else { "nein" }.to_owned(),
+        Some(Value::Bool(yes)) => if *yes { "✓" } else { "✗" }.to_owned(),
         Some(other @ (Value::Number(_) | Value::Array(_) | Value::Object(_))) => other.to_string(),
     }
 }
