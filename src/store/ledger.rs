@@ -15,7 +15,7 @@ use crate::now::{Now, UnixTime};
 use crate::units::TalkTime;
 
 /// How long a reservation stands beyond the talk time it still grants (product.md 3.2).
-pub(super) const VALIDITY_MS: i64 = 90_000;
+pub(super) const VALIDITY_MS: i64 = crate::card::ledger::VALIDITY.as_ms();
 
 /// A ledger row to be written. The card's row must be locked already.
 pub(super) struct NewEntry<'a> {

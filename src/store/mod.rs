@@ -9,6 +9,7 @@
 
 mod audit;
 mod calls;
+mod card_edit;
 mod cards;
 mod cdr;
 mod check;
@@ -23,6 +24,7 @@ mod projects;
 mod purchase;
 mod recovery;
 mod rows;
+mod sale;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -332,5 +334,22 @@ fn migrate_fault(url: &str, migrator: &Migrator, error: &MigrateError) -> StoreF
         url: without_password(url),
         problem: format!("the schema could not be brought up: {error}"),
         cure: "restore the last backup, or ask for help with this message",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_tells_no_password() {
+        for (url, want) in [
+            ("postgres://joe:secret@db/cards", "postgres://joe@db/cards"),
+            ("postgres://joe@db/cards", "postgres://joe@db/cards"),
+            ("postgres://db/cards", "postgres://db/cards"),
+            ("sqlite:///var/x.db", "sqlite:///var/x.db"),
+        ] {
+            assert_eq!(without_password(url), want);
+        }
     }
 }

@@ -218,7 +218,7 @@ async fn insert_version(
     .bind(tariff.minimum.as_ms())
     .bind(tariff.free_under.as_ms())
     .bind(tariff.connect_fee.as_ms())
-    .bind(super::purchase::EXPIRY_YEARS)
+    .bind(super::sale::EXPIRY_YEARS)
     .bind(now.as_ms())
     .fetch_one(conn)
     .await?;
@@ -355,6 +355,10 @@ fn apply(edit: &ProjectEdit, to: &mut Settings, tariff: &mut Tariff) -> Result<(
     if let Some(calls) = edit.max_parallel {
         to.max_parallel = ranged("max_parallel", calls, 1, 1000)?;
     }
+    apply_tariff(edit, tariff)
+}
+
+fn apply_tariff(edit: &ProjectEdit, tariff: &mut Tariff) -> Result<(), Refusal> {
     if let Some(price) = edit.price_per_minute_millicents {
         tariff.price_per_minute_millicents = ranged("price_per_minute_millicents", price, 0, 100_000_000)?;
     }

@@ -12,7 +12,7 @@ use super::{Store, StoreFault};
 use crate::now::{Now, UnixTime};
 
 /// Beyond `valid_until` no reservation may stay open for longer (I5).
-const GRACE_MS: i64 = 30_000;
+const GRACE_MS: i64 = crate::card::ledger::GRACE.as_ms();
 
 /// What `recover` or `expire` ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -133,17 +133,24 @@ impl Store {
 }
 
 /// CDRs of calls that died with their process, after their reservations were ended: each talked up
-/// to the last checkpoint, and is charged what its reservations were.
+/// to its last sign of life (a settlement, else a checkpoint) and is charged what its reservations were.
 const CLOSE_CDRS: &str = "UPDATE call SET
     end_cause = 'crash_recovered',
-    ended_at = (SELECT CASE WHEN MAX(COALESCE(r.checkpoint_at, r.opened_at)) >= call.invited_at
-            THEN MAX(COALESCE(r.checkpoint_at, r.opened_at))
+    ended_at = (SELECT CASE
+            WHEN MAX(CASE WHEN r.state = 'expired' THEN COALESCE(r.checkpoint_at, r.opened_at)
+                ELSE r.ended_at END) >= call.invited_at
+            THEN MAX(CASE WHEN r.state = 'expired' THEN COALESCE(r.checkpoint_at, r.opened_at)
+                ELSE r.ended_at END)
             WHEN call.invited_at > $1 THEN call.invited_at ELSE $1 END
         FROM reservation r WHERE r.call = call.id),
     card_id = COALESCE(card_id, (SELECT MAX(r.card_id) FROM reservation r WHERE r.call = call.id)),
     bridged_at = COALESCE(bridged_at,
-        (SELECT CASE WHEN MIN(r.checkpoint_at - r.used_ms) < call.invited_at THEN call.invited_at
-            ELSE MIN(COALESCE(r.checkpoint_at, r.ended_at) - r.used_ms) END
+        (SELECT CASE
+            WHEN MIN(CASE WHEN r.state = 'expired' THEN COALESCE(r.checkpoint_at, r.opened_at)
+                ELSE r.ended_at END - r.raw_ms) >= call.invited_at
+            THEN MIN(CASE WHEN r.state = 'expired' THEN COALESCE(r.checkpoint_at, r.opened_at)
+                ELSE r.ended_at END - r.raw_ms)
+            WHEN COUNT(*) > 0 THEN call.invited_at END
         FROM reservation r WHERE r.call = call.id AND (r.used_ms > 0 OR r.billed_ms > 0))),
     raw_ms = COALESCE((SELECT CAST(SUM(r.raw_ms) AS BIGINT) FROM reservation r WHERE r.call = call.id), 0),
     billed_ms = COALESCE((SELECT CAST(SUM(r.billed_ms) AS BIGINT) FROM reservation r WHERE r.call = call.id), 0)

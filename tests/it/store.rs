@@ -1,5 +1,9 @@
 //! The store on real SQLite files: what a caller's and an operator's requests do, that repeats do
-//! nothing, and that it agrees with the reference model of `card::ledger`.
+//! nothing, and that nothing can be rewritten. `store_model` compares it with the reference model.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "any other answer fails the test and is printed"
+)]
 
 use cardline::call::cdr::{Cdr, EndCause};
 use cardline::call::directory::Role;
@@ -171,6 +175,38 @@ impl Bench {
         self.ask(2, &LedgerRequest::CloseCdr(Box::new(cdr))).await;
     }
 
+    /// After a right PIN; whether the line is remembered.
+    async fn bind(&self, call: u64, card: CardId, line: Option<&str>) -> bool {
+        self.open(call, line).await;
+        let request = LedgerRequest::Bind {
+            op: OpId(u128::from(call)),
+            call: CallKey::new(call),
+            card,
+            line: line.map(|line| E164::parse(line).unwrap()),
+        };
+        match self.ask(i64::try_from(call).unwrap(), &request).await {
+            LedgerReply::Bound(verdict) => verdict == BindVerdict::Bound,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn remembered(&self, serial: &str) -> Vec<String> {
+        let card = self
+            .store
+            .card_show(UnixTime::from_ms(START_MS), serial)
+            .await
+            .unwrap();
+        card.lines.into_iter().map(|line| line.e164).collect()
+    }
+
+    async fn max_lines(&self, max_lines: i64) {
+        let edit = ProjectEdit {
+            max_lines: Some(max_lines),
+            ..ProjectEdit::default()
+        };
+        self.store.project_edit(&act(None), "test1", &edit).await.unwrap();
+    }
+
     async fn clean(&self) {
         let report = self
             .store
@@ -244,4 +280,933 @@ async fn a_card_is_bought_used_and_settled_to_zero() {
     let kinds: Vec<(&str, i64)> = entries.iter().map(|e| (e.kind.as_str(), e.delta_ms)).collect();
     assert_eq!(kinds, [("purchase", 120_000), ("usage", -120_000)]);
     bench.clean().await;
+}
+
+#[tokio::test]
+async fn each_refusal_has_its_reason() {
+    let bench = bench().await;
+    let fresh = bench.buy(1).await;
+    let active = bench.active(1, 1).await;
+    let blocked = bench.active(1, 2).await;
+    let short = bench.active(1, 3).await;
+    bench.store.card_block(&act(None), &blocked.serial).await.unwrap();
+    assert_eq!(bench.reserve(30, 30, short.id, 55).await, Ok((55_000, false)));
+    assert_eq!(bench.settle(30, short.id, 55_000).await, 5_000);
+    assert_eq!(bench.reserve(10, 10, active.id, 30).await, Ok((30_000, false)));
+    for (what, call, card, want) in [
+        (
+            "no such card",
+            90,
+            CardId::new(99),
+            ReserveRefusal::State(CardState::Cancelled),
+        ),
+        (
+            "never activated",
+            91,
+            fresh.id,
+            ReserveRefusal::State(CardState::New),
+        ),
+        (
+            "blocked",
+            92,
+            blocked.id,
+            ReserveRefusal::State(CardState::Blocked),
+        ),
+        ("another call is on", 93, active.id, ReserveRefusal::InUse),
+        ("the same call, another op", 10, active.id, ReserveRefusal::InUse),
+        ("below the floor", 94, short.id, ReserveRefusal::Empty),
+        (
+            "settled in this call already",
+            30,
+            short.id,
+            ReserveRefusal::Empty,
+        ),
+    ] {
+        assert_eq!(
+            bench.reserve(u128::from(call) << 8, call, card, 30).await,
+            Err(want),
+            "{what}"
+        );
+    }
+    renewals_are_refused(&bench, active.id, short.id, blocked.id).await;
+    let late = LedgerRequest::Reserve {
+        op: OpId(901),
+        call: CallKey::new(97),
+        card: active.id,
+        want: TalkTime::from_secs(10),
+        floor: TalkTime::from_secs(10),
+    };
+    let four_years = 4 * 366 * 86_400;
+    assert_eq!(
+        granted(bench.ask(four_years, &late).await),
+        Err(ReserveRefusal::State(CardState::Expired))
+    );
+}
+
+async fn renewals_are_refused(bench: &Bench, active: CardId, short: CardId, blocked: CardId) {
+    let renew = |call, card| LedgerRequest::Renew {
+        op: OpId(900),
+        call: CallKey::new(call),
+        card,
+        want: TalkTime::from_secs(10),
+    };
+    for (what, call, card, want) in [
+        ("no reservation", 95, active, ReserveRefusal::Empty),
+        ("settled", 30, short, ReserveRefusal::Empty),
+        ("blocked", 96, blocked, ReserveRefusal::State(CardState::Blocked)),
+    ] {
+        assert_eq!(
+            granted(bench.ask(0, &renew(call, card)).await),
+            Err(want),
+            "{what}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_repeated_order_gets_the_first_answer_and_does_nothing() {
+    let bench = bench().await;
+    let card = bench.active(5, 1).await;
+    let facts = || async {
+        let read = LedgerRequest::ReadCard {
+            call: CallKey::new(1),
+            card: card.id,
+        };
+        match bench.ask(0, &read).await {
+            LedgerReply::Card(facts) => (facts.balance.as_ms(), facts.reserved.as_ms(), facts.open_calls),
+            other => panic!("{other:?}"),
+        }
+    };
+    for _ in 0..3 {
+        assert_eq!(bench.reserve(1, 1, card.id, 60).await, Ok((60_000, false)));
+        assert_eq!(facts().await, (300_000, 60_000, 1));
+    }
+    let renew = LedgerRequest::Renew {
+        op: OpId(2),
+        call: CallKey::new(1),
+        card: card.id,
+        want: TalkTime::from_secs(60),
+    };
+    for _ in 0..3 {
+        assert_eq!(granted(bench.ask(0, &renew).await), Ok((120_000, false)));
+        assert_eq!(facts().await, (300_000, 120_000, 1));
+    }
+    for (used_s, billed) in [(30, 42_000), (20, 1), (99, 99_000)] {
+        let checkpoint = LedgerRequest::Checkpoint {
+            call: CallKey::new(1),
+            card: card.id,
+            used: TalkTime::from_secs(used_s),
+        };
+        bench.ask(0, &checkpoint).await;
+        assert_eq!(bench.settle(1, card.id, billed).await, 258_000);
+        assert_eq!(facts().await, (258_000, 0, 0));
+    }
+    // A settlement above the grants is cut to them; a settlement of nothing leaves no entry.
+    assert_eq!(bench.reserve(3, 2, card.id, 60).await, Ok((60_000, false)));
+    assert_eq!(bench.settle(2, card.id, 61_000).await, 198_000);
+    assert_eq!(bench.reserve(4, 3, card.id, 60).await, Ok((60_000, false)));
+    assert_eq!(bench.settle(3, card.id, 0).await, 198_000);
+    assert_eq!(bench.store.card_entries(&card.serial).await.unwrap().len(), 3);
+    for _ in 0..2 {
+        bench.close(1, card.id, 42_000).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn calls_at_one_instant_never_get_more_than_there_is() {
+    let bench = bench().await;
+    let edit = ProjectEdit {
+        max_parallel: Some(7),
+        ..ProjectEdit::default()
+    };
+    bench
+        .store
+        .project_edit(&act(None), "test1", &edit)
+        .await
+        .unwrap();
+    let card = bench.active(5, 999).await;
+    let barrier = std::sync::Arc::new(tokio::sync::Barrier::new(30));
+    let mut tasks = tokio::task::JoinSet::new();
+    for call in 0..30u64 {
+        let (store, barrier, card) = (bench.store.clone(), barrier.clone(), card.id);
+        tasks.spawn(async move {
+            barrier.wait().await;
+            let request = LedgerRequest::Reserve {
+                op: OpId(u128::from(call) + 1),
+                call: CallKey::new(call + 1),
+                card,
+                want: TalkTime::from_secs(120),
+                floor: TalkTime::from_secs(10),
+            };
+            granted(store.ledger(now(0), &request).await.unwrap())
+        });
+    }
+    let mut grants = Vec::new();
+    let mut refusals = Vec::new();
+    while let Some(result) = tasks.join_next().await {
+        match result.unwrap() {
+            Ok((amount, _)) => grants.push(amount),
+            Err(why) => refusals.push(why),
+        }
+    }
+    grants.sort_unstable();
+    assert_eq!(grants, [60_000, 120_000, 120_000]);
+    assert!(refusals.iter().all(|why| *why == ReserveRefusal::Empty));
+}
+
+#[tokio::test]
+async fn what_a_killed_process_left_open_ends_at_its_checkpoint() {
+    let bench = bench().await;
+    let card = bench.active(5, 1).await;
+    let other = bench.active(5, 2).await;
+    assert_eq!(bench.reserve(1, 1, card.id, 120).await, Ok((120_000, false)));
+    assert_eq!(bench.reserve(2, 2, other.id, 120).await, Ok((120_000, false)));
+    let checkpoint = LedgerRequest::Checkpoint {
+        call: CallKey::new(1),
+        card: card.id,
+        used: TalkTime::from_ms(20_400),
+    };
+    bench.ask(21, &checkpoint).await;
+    // The process dies here; the next one opens the same file.
+    let again = Store::open(options(&bench.url)).await.unwrap();
+    let first = again.recover(now(60)).await.unwrap();
+    assert_eq!((first.reservations, first.calls, first.billed_ms), (2, 2, 20_400));
+    let second = again.recover(now(61)).await.unwrap();
+    assert_eq!((second.reservations, second.calls, second.billed_ms), (0, 0, 0));
+    let call = again.call_show(CallKey::new(1)).await.unwrap();
+    assert_eq!(call.end_cause.as_deref(), Some("crash_recovered"));
+    assert_eq!((call.raw_ms, call.billed_ms), (20_400, 20_400));
+    assert_eq!(call.card.as_deref(), Some(card.serial.as_str()));
+    assert!(call.bridged_at.is_some());
+    let silent = again.call_show(CallKey::new(2)).await.unwrap();
+    assert_eq!((silent.billed_ms, silent.bridged_at), (0, None));
+    // A settlement that comes after all changes nothing.
+    assert_eq!(bench.settle(1, card.id, 50_000).await, 279_600);
+    // The card is free again.
+    assert_eq!(bench.reserve(9, 9, card.id, 30).await, Ok((30_000, false)));
+    bench.settle(9, card.id, 0).await;
+    bench.open(9, None).await;
+    bench.clean().await;
+}
+
+#[tokio::test]
+async fn a_reservation_past_its_validity_is_ended_by_the_sweeper() {
+    let bench = bench().await;
+    let card = bench.active(5, 1).await;
+    assert_eq!(bench.reserve(1, 1, card.id, 60).await, Ok((60_000, false)));
+    // 60 s slice, 90 s validity, 30 s grace.
+    let checkpoint = |used_s| LedgerRequest::Checkpoint {
+        call: CallKey::new(1),
+        card: card.id,
+        used: TalkTime::from_secs(used_s),
+    };
+    assert_eq!(bench.store.expire(now(180)).await.unwrap().reservations, 0);
+    // A hold: time passes, usage does not, the checkpoint keeps it alive.
+    bench.ask(150, &checkpoint(3)).await;
+    assert_eq!(bench.store.expire(now(181)).await.unwrap().reservations, 0);
+    bench.ask(151, &checkpoint(2)).await;
+    let ended = bench.store.expire(now(151 + 57 + 121)).await.unwrap();
+    // 3 s of talk is below the tariff's free 5 s.
+    assert_eq!((ended.reservations, ended.billed_ms), (1, 0));
+    assert_eq!(
+        bench.store.expire(now(1000)).await.unwrap().reservations,
+        0,
+        "once"
+    );
+}
+
+#[tokio::test]
+async fn a_line_is_asked_for_the_pin_once_and_then_known() {
+    let bench = bench().await;
+    let card = bench.buy(10).await;
+    let line = E164::parse("+491701234567").unwrap();
+    let pin = Pin::parse(card.pin.as_deref().unwrap()).unwrap();
+    let find = LedgerRequest::FindLine {
+        project: ProjectId::new(1),
+        line: line.clone(),
+    };
+    assert!(matches!(
+        bench.ask(0, &find).await,
+        LedgerReply::Line(LineVerdict::Unknown)
+    ));
+    bench.open(1, Some(line.as_str())).await;
+    let check = |project, pin: &Pin| LedgerRequest::CheckPin {
+        call: CallKey::new(1),
+        project: ProjectId::new(project),
+        number: NumberId::new(1),
+        pin: pin.clone(),
+        line: Some(line.clone()),
+    };
+    match bench.ask(0, &check(1, &pin)).await {
+        LedgerReply::Pin(PinVerdict::Right(facts)) => {
+            assert_eq!(
+                (facts.card, facts.state, facts.bound),
+                (card.id, CardState::New, false)
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    let bind = LedgerRequest::Bind {
+        op: OpId(5),
+        call: CallKey::new(1),
+        card: card.id,
+        line: Some(line.clone()),
+    };
+    for _ in 0..2 {
+        assert!(matches!(
+            bench.ask(1, &bind).await,
+            LedgerReply::Bound(BindVerdict::Bound)
+        ));
+    }
+    match bench.ask(2, &find).await {
+        LedgerReply::Line(LineVerdict::Known(facts)) => {
+            assert_eq!(
+                (facts.card, facts.state, facts.bound),
+                (card.id, CardState::Active, true)
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    let shown = bench
+        .store
+        .card_show(UnixTime::from_ms(START_MS), &card.serial)
+        .await
+        .unwrap();
+    assert_eq!(shown.lines.len(), 1);
+    assert_eq!(shown.lines[0].source, "pin");
+    assert_eq!(shown.activated_at.as_deref(), Some("2025-11-25T08:00:01.000Z"));
+    let audit = bench.store.audit_tail(100).await.unwrap();
+    assert_eq!(
+        audit.iter().filter(|row| row.action == "card.activate").count(),
+        1
+    );
+    bench.clean().await;
+}
+
+#[tokio::test]
+async fn six_wrong_pins_lock_a_line_but_not_its_bound_card() {
+    let bench = bench().await;
+    let other = bench
+        .store
+        .project_new(&act(None), "test2", &ProjectEdit::default())
+        .await
+        .unwrap();
+    assert_eq!(other.pin_length, 10);
+    let foreign = NewCard {
+        project: "test2".to_owned(),
+        minutes: 1,
+        note: None,
+        quote: None,
+    };
+    let foreign = bench.store.card_buy(&act(None), &foreign).await.unwrap();
+    let line = E164::parse("+491701234567").unwrap();
+    let try_pin = |call: u64, pin: String| LedgerRequest::CheckPin {
+        call: CallKey::new(call),
+        project: ProjectId::new(1),
+        number: NumberId::new(1),
+        pin: Pin::parse(&pin).unwrap(),
+        line: Some(line.clone()),
+    };
+    // Repeating one try of one call counts once; a foreign project's PIN is just wrong (S25).
+    for pin in [
+        foreign.pin.clone().unwrap(),
+        "11".to_owned(),
+        "11".to_owned(),
+        "12".to_owned(),
+    ] {
+        assert!(matches!(
+            bench.ask(0, &try_pin(1, pin)).await,
+            LedgerReply::Pin(PinVerdict::Wrong)
+        ));
+    }
+    for pin in ["13", "14"] {
+        assert!(matches!(
+            bench.ask(10, &try_pin(2, pin.to_owned())).await,
+            LedgerReply::Pin(PinVerdict::Wrong)
+        ));
+    }
+    assert!(matches!(
+        bench.ask(20, &try_pin(2, "15".to_owned())).await,
+        LedgerReply::Pin(PinVerdict::Locked)
+    ));
+    the_locked_line_is_served_by_its_card(&bench, &line, try_pin).await;
+}
+
+async fn the_locked_line_is_served_by_its_card(
+    bench: &Bench,
+    line: &E164,
+    try_pin: impl Fn(u64, String) -> LedgerRequest,
+) {
+    let card = bench.buy(1).await;
+    let right = card.pin.clone().unwrap();
+    assert!(matches!(
+        bench.ask(30, &try_pin(3, right.clone())).await,
+        LedgerReply::Pin(PinVerdict::Locked)
+    ));
+    let find = LedgerRequest::FindLine {
+        project: ProjectId::new(1),
+        line: line.clone(),
+    };
+    assert!(matches!(
+        bench.ask(40, &find).await,
+        LedgerReply::Line(LineVerdict::Locked)
+    ));
+    bench
+        .store
+        .card_bind(&act(None), &card.serial, line, false)
+        .await
+        .unwrap();
+    assert!(matches!(
+        bench.ask(50, &find).await,
+        LedgerReply::Line(LineVerdict::Known(_))
+    ));
+    assert!(matches!(
+        bench.ask(3700, &try_pin(4, right)).await,
+        LedgerReply::Pin(PinVerdict::Right(_))
+    ));
+}
+
+#[tokio::test]
+async fn the_line_policy_adds_replaces_or_forgets() {
+    let bench = bench().await;
+    let lines: Vec<String> = (0..5).map(|n| format!("+49170123456{n}")).collect();
+    let card = bench.buy(1).await;
+    for (n, (line, want)) in [
+        (Some(lines[0].as_str()), true),
+        (None, false),
+        (Some("+493023125101"), false),
+        (Some("+499001234567"), false),
+        (Some(lines[1].as_str()), true),
+        (Some(lines[0].as_str()), true),
+        (Some(lines[2].as_str()), true),
+        (Some(lines[3].as_str()), false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(bench.bind(100 + n as u64, card.id, line).await, want, "{line:?}");
+    }
+    assert_eq!(bench.remembered(&card.serial).await, lines[..3]);
+    // A fresh PIN of another card moves the line (I7).
+    let second = bench.buy(1).await;
+    assert!(bench.bind(200, second.id, Some(&lines[1])).await);
+    assert_eq!(bench.remembered(&second.serial).await, lines[1..2]);
+    assert_eq!(
+        bench.remembered(&card.serial).await,
+        [lines[0].clone(), lines[2].clone()]
+    );
+    bench.max_lines(1).await;
+    assert!(bench.bind(300, second.id, Some(&lines[4])).await);
+    assert_eq!(bench.remembered(&second.serial).await, lines[4..5]);
+    bench.max_lines(0).await;
+    let third = bench.buy(1).await;
+    assert!(!bench.bind(400, third.id, Some(&lines[3])).await);
+    let shown = bench
+        .store
+        .card_show(UnixTime::from_ms(START_MS), &third.serial)
+        .await
+        .unwrap();
+    assert_eq!(
+        (shown.state, shown.lines.len()),
+        ("freigeschaltet", 0),
+        "the PIN counts once"
+    );
+    bench.clean().await;
+}
+
+#[tokio::test]
+async fn an_operator_binds_only_lines_that_can_call() {
+    let bench = bench().await;
+    let (card, other) = (bench.buy(1).await, bench.buy(1).await);
+    let bind = async |serial: &str, line: &str, take| {
+        bench
+            .store
+            .card_bind(&act(None), serial, &E164::parse(line).unwrap(), take)
+            .await
+    };
+    let bound = bind(&card.serial, "+491701234567", false).await.unwrap();
+    assert_eq!(
+        (bound.state, bound.lines[0].source.as_str()),
+        ("freigeschaltet", "operator")
+    );
+    for (what, serial, line, want) in [
+        ("own", &card.serial, "+493023125101", "line_refused"),
+        ("premium", &card.serial, "+499001234567", "line_refused"),
+        ("short", &card.serial, "+49115", "line_refused"),
+        ("taken", &other.serial, "+491701234567", "line_taken"),
+        ("no card", &"K0".to_owned(), "+491701234567", "card_not_found"),
+    ] {
+        assert_eq!(refused(bind(serial, line, false).await), want, "{what}");
+    }
+    for line in ["+4366412345", "+4366412346"] {
+        bind(&card.serial, line, false).await.unwrap();
+    }
+    assert_eq!(
+        refused(bind(&card.serial, "+4366412347", false).await),
+        "lines_full"
+    );
+    assert_eq!(
+        bind(&other.serial, "+491701234567", true)
+            .await
+            .unwrap()
+            .lines
+            .len(),
+        1
+    );
+    let line = E164::parse("+4366412345").unwrap();
+    let left = bench
+        .store
+        .card_unbind(&act(None), &card.serial, &line)
+        .await
+        .unwrap();
+    assert_eq!(left.lines.len(), 1);
+    assert_eq!(
+        refused(bench.store.card_unbind(&act(None), &card.serial, &line).await),
+        "line_not_found"
+    );
+    bench.clean().await;
+}
+
+#[tokio::test]
+async fn a_purchase_happens_once_per_key() {
+    let bench = bench().await;
+    let edit = ProjectEdit {
+        price_per_minute_millicents: Some(199_000),
+        ..ProjectEdit::default()
+    };
+    bench
+        .store
+        .project_edit(&act(None), "test1", &edit)
+        .await
+        .unwrap();
+    let new = |minutes, note: &str| NewCard {
+        project: "test1".to_owned(),
+        minutes,
+        note: Some(note.to_owned()),
+        quote: None,
+    };
+    let key = act(Some("click-1"));
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..5 {
+        let (store, key, new) = (bench.store.clone(), key.clone(), new(10, "Frau Müller 🙂"));
+        tasks.spawn(async move { store.card_buy(&key, &new).await.unwrap() });
+    }
+    let rows = tasks.join_all().await;
+    assert!(rows.iter().all(|row| *row == rows[0]), "{rows:?}");
+    assert_eq!(rows[0].price_cents, Some(1990 + 378));
+    assert_eq!(rows[0].pin.as_ref().map(String::len), Some(10));
+    assert_eq!(
+        refused(bench.store.card_buy(&key, &new(11, "Frau Müller 🙂")).await),
+        "idempotency_key_reused"
+    );
+    let serial = &rows[0].serial;
+    let key = act(Some("click-2"));
+    for _ in 0..3 {
+        let row = bench.store.card_topup(&key, serial, 5).await.unwrap();
+        assert_eq!((row.balance_ms, row.price_cents), (900_000, Some(995 + 189)));
+        assert_eq!(row.pin, None);
+    }
+    let all = bench
+        .store
+        .card_list(UnixTime::from_ms(START_MS), &CardFilter::default())
+        .await
+        .unwrap();
+    assert_eq!(all.len(), 1);
+    bench.clean().await;
+}
+
+#[tokio::test]
+async fn purchases_are_refused_in_words() {
+    let bench = bench().await;
+    let buy = async |minutes, note: &str, quote: Option<&str>| {
+        let new = NewCard {
+            project: "test1".to_owned(),
+            minutes,
+            note: Some(note.to_owned()),
+            quote: quote.map(str::to_owned),
+        };
+        bench.store.card_buy(&act(None), &new).await
+    };
+    let long = "ä".repeat(201);
+    for (what, minutes, note, quote, want) in [
+        ("zero", 0, "", None, "invalid_minutes"),
+        ("negative", -1, "", None, "invalid_minutes"),
+        ("too many", 10_000, "", None, "invalid_minutes"),
+        ("long note", 1, long.as_str(), None, "invalid_note"),
+        ("control character", 1, "a\u{1b}[2J", None, "invalid_note"),
+        ("no such quote", 1, "", Some("Q1"), "quote_not_found"),
+    ] {
+        assert_eq!(refused(buy(minutes, note, quote).await), want, "{what}");
+    }
+    assert_eq!(
+        buy(9999, &"ä".repeat(200), None).await.unwrap().balance_ms,
+        599_940_000
+    );
+    let quote = bench
+        .store
+        .card_quote(UnixTime::from_ms(START_MS), "test1", 5)
+        .await
+        .unwrap();
+    assert!(quote.free);
+    assert_eq!(quote.valid_until, "2025-11-25T08:15:00.000Z");
+    assert_eq!(
+        refused(buy(6, "", Some(&quote.quote)).await),
+        "quote_not_found",
+        "another amount"
+    );
+    buy(5, "", Some(&quote.quote)).await.unwrap();
+    let old = bench
+        .store
+        .card_quote(UnixTime::from_ms(START_MS - 16 * 60_000), "test1", 5)
+        .await
+        .unwrap();
+    assert_eq!(refused(buy(5, "", Some(&old.quote)).await), "quote_expired");
+    assert_eq!(
+        refused(
+            bench
+                .store
+                .card_quote(UnixTime::from_ms(START_MS), "nobody", 5)
+                .await
+        ),
+        "project_not_found"
+    );
+    bench.clean().await;
+}
+
+#[tokio::test]
+async fn a_card_is_blocked_revived_and_cancelled() {
+    let bench = bench().await;
+    let card = bench.active(2, 1).await;
+    let serial = card.serial.as_str();
+    let store = &bench.store;
+    assert_eq!(
+        refused(store.card_unblock(&act(None), serial).await),
+        "card_state"
+    );
+    assert_eq!(
+        store.card_block(&act(None), serial).await.unwrap().state,
+        "gesperrt"
+    );
+    assert_eq!(refused(store.card_block(&act(None), serial).await), "card_state");
+    assert_eq!(
+        store.card_unblock(&act(None), serial).await.unwrap().state,
+        "freigeschaltet"
+    );
+    assert_eq!(bench.reserve(1, 1, card.id, 120).await, Ok((120_000, true)));
+    // During the call (S23): the next slice comes from the recharge.
+    let extended = store
+        .call_extend(&act(Some("more")), CallKey::new(1), 1)
+        .await
+        .unwrap();
+    assert_eq!((extended.id, extended.available_ms), (card.id, 60_000));
+    assert_eq!(
+        store
+            .card_topup(&act(None), serial, 1)
+            .await
+            .unwrap()
+            .available_ms,
+        120_000
+    );
+    assert_eq!(
+        refused(store.card_cancel(&act(None), serial).await),
+        "card_in_use"
+    );
+    assert_eq!(bench.settle(1, card.id, 120_000).await, 120_000);
+    bench.close(1, card.id, 120_000).await;
+    assert_eq!(
+        refused(store.call_extend(&act(None), CallKey::new(1), 1).await),
+        "call_over"
+    );
+    let gone = store.card_cancel(&act(None), serial).await.unwrap();
+    assert_eq!((gone.state, gone.balance_ms), ("storniert", 0));
+    for refusal in [
+        refused(store.card_topup(&act(None), serial, 1).await),
+        refused(store.card_pin(&act(None), serial).await),
+        refused(store.card_block(&act(None), serial).await),
+        refused(store.card_cancel(&act(None), serial).await),
+    ] {
+        assert_eq!(refusal, "card_state");
+    }
+    let entries = store.card_entries(serial).await.unwrap();
+    let kinds: Vec<(&str, i64)> = entries.iter().map(|e| (e.kind.as_str(), e.delta_ms)).collect();
+    assert_eq!(
+        kinds,
+        [
+            ("purchase", 120_000),
+            ("goodwill", 60_000),
+            ("topup", 60_000),
+            ("usage", -120_000),
+            ("storno", -120_000)
+        ]
+    );
+    bench.clean().await;
+}
+
+#[tokio::test]
+async fn cards_are_found_by_note_line_and_state() {
+    let bench = bench().await;
+    let buy = async |note: &str| {
+        let new = NewCard {
+            project: "test1".to_owned(),
+            minutes: 1,
+            note: Some(note.to_owned()),
+            quote: None,
+        };
+        bench.store.card_buy(&act(None), &new).await.unwrap()
+    };
+    let (first, _, third) = (buy("Frau ÄRGER").await, buy("Herr Ohm").await, buy("").await);
+    let line = E164::parse("+491701234567").unwrap();
+    bench
+        .store
+        .card_bind(&act(None), &third.serial, &line, false)
+        .await
+        .unwrap();
+    let found = async |filter: CardFilter| {
+        let rows = bench
+            .store
+            .card_list(UnixTime::from_ms(START_MS), &filter)
+            .await
+            .unwrap();
+        assert!(rows.iter().all(|row| row.pin.is_none()));
+        rows.into_iter().map(|row| row.serial).collect::<Vec<_>>()
+    };
+    let filter = CardFilter {
+        project: Some("test1".to_owned()),
+        ..CardFilter::default()
+    };
+    assert_eq!(found(filter.clone()).await.len(), 3);
+    let note = CardFilter {
+        note: Some("ärger".to_owned()),
+        ..filter.clone()
+    };
+    assert_eq!(found(note).await, [first.serial]);
+    let by_line = CardFilter {
+        line: Some("234567".to_owned()),
+        ..filter.clone()
+    };
+    assert_eq!(found(by_line).await, [third.serial.as_str()]);
+    let state = CardFilter {
+        state: Some("freigeschaltet".to_owned()),
+        ..filter.clone()
+    };
+    assert_eq!(found(state).await, [third.serial]);
+    let odd = CardFilter {
+        state: Some("kaputt".to_owned()),
+        ..filter
+    };
+    let odd = bench.store.card_list(UnixTime::from_ms(START_MS), &odd).await;
+    assert_eq!(refused(odd), "invalid_state");
+}
+
+#[tokio::test]
+async fn the_ledger_cannot_be_rewritten_and_tampering_is_named() {
+    let bench = bench().await;
+    let card = bench.buy(5).await;
+    bench.clean().await;
+    sqlx::any::install_default_drivers();
+    let raw = sqlx::AnyPool::connect(&bench.url).await.unwrap();
+    for sql in [
+        "UPDATE ledger SET delta_ms = 1",
+        "DELETE FROM ledger",
+        "UPDATE audit SET actor = 'nobody'",
+        "DELETE FROM audit",
+        "UPDATE tariff_version SET vat_bp = 0",
+        "UPDATE card SET reserved_ms = balance_ms + 1",
+        "UPDATE card SET open_calls = -1",
+        "UPDATE card SET state = 'leer'",
+    ] {
+        assert!(sqlx::query(sql).execute(&raw).await.is_err(), "{sql}");
+    }
+    for sql in [
+        "DROP TRIGGER ledger_no_update",
+        "UPDATE ledger SET delta_ms = delta_ms + 60000",
+        "UPDATE card SET balance_ms = balance_ms + 60000",
+    ] {
+        sqlx::query(sql).execute(&raw).await.unwrap();
+    }
+    let report = bench.store.check(UnixTime::from_ms(START_MS)).await.unwrap();
+    assert!(!report.clean);
+    let rules: Vec<&str> = report.offenders.iter().map(|o| &o.rule[..3]).collect();
+    assert_eq!(rules, ["I10", "L9 ", "I19"], "{:?}", report.offenders);
+    assert!(report.offenders[1].what.contains("entry 1"), "{}", card.serial);
+}
+
+#[tokio::test]
+async fn no_pin_stands_in_the_database_files() {
+    let bench = bench().await;
+    let mut pins = Vec::new();
+    for n in 0..20u32 {
+        let new = NewCard {
+            project: "test1".to_owned(),
+            minutes: 1,
+            note: None,
+            quote: None,
+        };
+        let row = bench
+            .store
+            .card_buy(&act(Some(&format!("k{n}"))), &new)
+            .await
+            .unwrap();
+        let shown = bench.store.card_pin(&act(None), &row.serial).await.unwrap();
+        assert_eq!(shown.pin, row.pin);
+        pins.push(row.pin.unwrap());
+    }
+    for pin in &pins {
+        let check = LedgerRequest::CheckPin {
+            call: CallKey::new(1),
+            project: ProjectId::new(1),
+            number: NumberId::new(1),
+            pin: Pin::parse(pin).unwrap(),
+            line: None,
+        };
+        assert!(matches!(
+            bench.ask(0, &check).await,
+            LedgerReply::Pin(PinVerdict::Right(_))
+        ));
+    }
+    let mut bytes = Vec::new();
+    for entry in std::fs::read_dir(bench.dir.path()).unwrap() {
+        bytes.extend(std::fs::read(entry.unwrap().path()).unwrap());
+    }
+    assert!(bytes.len() > 100_000, "WAL included");
+    for pin in pins {
+        assert!(!bytes.windows(pin.len()).any(|window| window == pin.as_bytes()));
+    }
+    let reveals = bench.store.audit_tail(1000).await.unwrap();
+    assert_eq!(reveals.iter().filter(|row| row.action == "card.pin").count(), 20);
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_used_says_why() {
+    let bench = bench().await;
+    let fault = async |options: StoreOptions| match Store::open(options).await {
+        Err(fault) => (
+            format!("{fault:?}").split([' ', '(']).next().unwrap().to_owned(),
+            fault,
+        ),
+        Ok(_) => panic!("it opened"),
+    };
+    let other_key = StoreOptions::new(&bench.url, PinKey::from_bytes([8; 32]));
+    assert_eq!(fault(other_key).await.0, "PinKey");
+    let (kind, said) = fault(options("sqlite:///nowhere/at/all/x.db")).await;
+    assert_eq!(kind, "Open");
+    assert!(
+        said.to_string().contains("/nowhere/at/all does not exist"),
+        "{said}"
+    );
+    assert_eq!(fault(options("mysql://x")).await.0, "Open");
+    sqlx::any::install_default_drivers();
+    let raw = sqlx::AnyPool::connect(&bench.url).await.unwrap();
+    sqlx::query(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         VALUES (9999, 'of tomorrow', 1, x'00', 0)",
+    )
+    .execute(&raw)
+    .await
+    .unwrap();
+    let (kind, said) = fault(options(&bench.url)).await;
+    assert_eq!(kind, "Newer", "{said}");
+    assert!(matches!(said, StoreFault::Newer { found: 9999, .. }));
+}
+
+#[tokio::test]
+async fn the_directory_holds_what_calls_need() {
+    let bench = bench().await;
+    let target = NewTarget {
+        project: "test1".to_owned(),
+        address: "+493099999".to_owned(),
+        order: Some(1),
+        ring_s: Some(30),
+    };
+    let sets = [("de".to_owned(), cardline::media::PromptSetId(0))].into();
+    bench.store.target_add(&act(None), &target).await.unwrap();
+    let trunks: Vec<cardline::config::TrunkConfig> = cardline::config::parse(
+        "x",
+        "[[trunk]]\nname = \"carrier\"\npeers = [\"198.51.100.0/24\"]\nproxy = \"sip:198.51.100.1:5062\"\nnumber_format = \"national\"\n",
+    )
+    .unwrap()
+    .trunks;
+    let directory = bench.store.directory(&sets, &trunks).await.unwrap();
+    let number = &directory.numbers[&E164::parse("+493023125101").unwrap()];
+    assert_eq!(number.role, Role::Both);
+    let project = &directory.projects[&number.project];
+    assert_eq!(project.name, "test1");
+    assert_eq!(
+        (project.pin_length, project.enabled, project.accept_key),
+        (10, true, false)
+    );
+    assert_eq!(
+        project.consultation.as_ref().map(E164::as_str),
+        Some("+493023125101")
+    );
+    let targets: Vec<(&str, String, u64)> = project
+        .targets
+        .iter()
+        .map(|t| (t.uri.as_str(), t.destination.to_string(), t.ring.as_secs()))
+        .collect();
+    assert_eq!(
+        targets,
+        [
+            ("sip:berater@127.0.0.1:5070", "127.0.0.1:5070".to_owned(), 25),
+            (
+                "sip:03099999@198.51.100.1:5062;user=phone",
+                "198.51.100.1:5062".to_owned(),
+                30
+            ),
+        ]
+    );
+    assert!(project.tariff.version > 0);
+    let none = bench.store.directory(&sets, &[]).await.unwrap();
+    assert_eq!(none.projects[&number.project].targets.len(), 1);
+    let english = [("en".to_owned(), cardline::media::PromptSetId(1))].into();
+    assert!(bench.store.directory(&english, &[]).await.is_err());
+}
+
+#[tokio::test]
+async fn numbers_and_targets_are_added_once_and_removed() {
+    let bench = bench().await;
+    let number = E164::parse("+493023125101").unwrap();
+    let again = NewNumber {
+        e164: number.clone(),
+        project: "test1".to_owned(),
+        role: Role::Activation,
+    };
+    assert_eq!(
+        refused(bench.store.number_add(&act(None), &again).await),
+        "number_exists"
+    );
+    bench.store.number_remove(&act(None), &number).await.unwrap();
+    assert_eq!(
+        refused(bench.store.number_remove(&act(None), &number).await),
+        "number_not_found"
+    );
+    let row = bench.store.number_add(&act(None), &again).await.unwrap();
+    assert_eq!(row.national.as_deref(), Some("030 23125101"));
+    let targets = bench.store.target_list(Some("test1")).await.unwrap();
+    assert_eq!(targets.len(), 1);
+    bench
+        .store
+        .target_remove(&act(None), targets[0].id)
+        .await
+        .unwrap();
+    assert_eq!(
+        refused(bench.store.target_remove(&act(None), targets[0].id).await),
+        "target_not_found"
+    );
+    let same = bench
+        .store
+        .project_new(&act(None), "test1", &ProjectEdit::default())
+        .await;
+    assert!(matches!(
+        same,
+        Err(AdminError::Refused(Refusal::Exists { kind: "project", .. }))
+    ));
+    let edit = ProjectEdit {
+        pin_length: Some(13),
+        ..ProjectEdit::default()
+    };
+    assert_eq!(
+        refused(bench.store.project_edit(&act(None), "test1", &edit).await),
+        "invalid_pin_length"
+    );
 }
