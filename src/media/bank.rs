@@ -5,6 +5,7 @@
 //! reads the WAVs) and any change after the start.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,24 @@ use crate::media::codec::pcma;
 use crate::media::{PromptId, PromptSetId, Utterance, rtp, tone};
 
 /// Encoded samples of one prompt, A-law at 8000 Hz.
-pub type Clip = Arc<[u8]>;
+///
+/// Those of the binary stay where they are: a page of them is in memory once it was played.
+#[derive(Clone, Debug)]
+pub enum Clip {
+    BuiltIn(&'static [u8]),
+    Loaded(Arc<[u8]>),
+}
+
+impl Deref for Clip {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Clip::BuiltIn(bytes) => bytes,
+            Clip::Loaded(bytes) => bytes,
+        }
+    }
+}
 
 /// The three soft tones of the caller's last warning; built in unless a set brings its own.
 pub const BEEP_10: PromptId = PromptId::fixed("beep_10");
@@ -72,7 +90,7 @@ impl PromptBankBuilder {
                 (ADV_BEEP_60, encode(&tone::adv_beep_60())),
             ]),
             ringback: encode(&tone::ringback()),
-            nothing: Clip::from([]),
+            nothing: Clip::BuiltIn(&[]),
         }
     }
 }
@@ -138,7 +156,7 @@ impl PromptBank {
 }
 
 fn encode(samples: &[i16]) -> Clip {
-    samples.iter().map(|sample| pcma::encode(*sample)).collect()
+    Clip::Loaded(samples.iter().map(|sample| pcma::encode(*sample)).collect())
 }
 
 #[cfg(test)]

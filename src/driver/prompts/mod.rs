@@ -123,16 +123,18 @@ fn load_language(
             continue;
         };
         let id = PromptId::named(id.to_owned());
-        let bytes = source.read(&format!("{language}/{name}"))?;
-        if source.dir.is_none() {
-            builder.add_encoded(set, id.clone(), Clip::from(&*bytes));
-        } else {
-            let samples = wav::read(&bytes).map_err(|fault| PromptFault::Wav {
-                place: source.place(),
-                what: format!("{language}/{name}"),
-                fault,
-            })?;
-            builder.add(set, id.clone(), &samples);
+        match source.read(&format!("{language}/{name}"))? {
+            Cow::Borrowed(encoded) => {
+                builder.add_encoded(set, id.clone(), Clip::BuiltIn(encoded));
+            }
+            Cow::Owned(bytes) => {
+                let samples = wav::read(&bytes).map_err(|fault| PromptFault::Wav {
+                    place: source.place(),
+                    what: format!("{language}/{name}"),
+                    fault,
+                })?;
+                builder.add(set, id.clone(), &samples);
+            }
         }
         loaded.insert(id);
     }
@@ -216,6 +218,7 @@ impl Source {
         })
     }
 
+    /// Borrowed from the pack, or the bytes of a file.
     fn read(&self, file: &str) -> Result<Cow<'static, [u8]>, PromptFault> {
         let Some(dir) = &self.dir else {
             return Ok(Cow::Borrowed(self.files.get(file).copied().unwrap_or_default()));
