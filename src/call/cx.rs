@@ -10,6 +10,7 @@ use crate::call::books::Books;
 use crate::call::cdr::{CallAttempt, EndCause};
 use crate::call::directory::{Number, Project};
 use crate::call::feed::CallHappening;
+use crate::call::guard::PinGuard;
 use crate::call::speech::Grammar;
 use crate::call::stream::Stream;
 use crate::card::LedgerRequest;
@@ -69,6 +70,7 @@ pub struct Env<'a> {
     pub now: Now,
     pub ids: &'a mut IdSource,
     pub ports: &'a mut PortStock,
+    pub guard: &'a mut PinGuard,
     pub rules: &'a CallRules,
     /// The last ledger id given out, over all calls.
     pub last_ledger: &'a mut u64,
@@ -210,6 +212,7 @@ pub(super) struct Cx<'a> {
     pub now: Now,
     pub ids: &'a mut IdSource,
     pub ports: &'a mut PortStock,
+    pub guard: &'a mut PinGuard,
     pub rules: &'a CallRules,
     pub last_ledger: &'a mut u64,
     pub facts: &'a mut Facts,

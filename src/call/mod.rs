@@ -43,6 +43,7 @@ mod cx;
 mod dial;
 mod ending;
 mod entry;
+mod guard;
 mod pin;
 mod step;
 mod stream;
@@ -74,6 +75,7 @@ use crate::sip::{self, Caller, Incoming, LegCommand, LegEvent};
 use crate::units::{E164, TalkTime};
 
 pub use cx::{CallRules, Env, PortStock};
+pub use guard::PinGuard;
 
 /// When something is due, and what.
 pub type Deadline = (Instant, &'static str);
@@ -193,6 +195,10 @@ impl Call {
         let after = before.handle(&mut cx, step);
         let new = after.name();
         if new != old {
+            if old == "pin" {
+                let project = cx.facts.project.id;
+                cx.guard.leave(project, cx.facts.key);
+            }
             cx.event(CallHappening::State(new));
             tracing::debug!(call = %cx.facts.key, old, input = what, new, "transition");
         }
@@ -204,6 +210,8 @@ impl Call {
     pub fn abort(&mut self, env: &mut Env<'_>, out: &mut Vec<CallOutput>) {
         let paid = self.state.take().and_then(State::into_paid);
         let mut cx = self.workplace(env, out);
+        let project = cx.facts.project.id;
+        cx.guard.leave(project, cx.facts.key);
         tracing::error!(call = %cx.facts.key, "a call's script panicked; the call is torn down");
         let heard = cx.facts.heard(Side::A) && cx.facts.heard(Side::B);
         if let Some(open) = cx.facts.open.take() {
@@ -285,6 +293,7 @@ impl Call {
             now: env.now,
             ids: &mut *env.ids,
             ports: &mut *env.ports,
+            guard: &mut *env.guard,
             rules: env.rules,
             last_ledger: &mut *env.last_ledger,
             facts: &mut self.facts,

@@ -9,6 +9,7 @@ use crate::call::cdr::EndCause;
 use crate::call::cx::Cx;
 use crate::call::ending::{Ending, Farewell, refuse};
 use crate::call::entry::{ANSWER_WITHIN, Proof, check};
+use crate::call::guard::Care;
 use crate::call::refusal::Refusal;
 use crate::call::speech::fixed;
 use crate::call::step::Step;
@@ -19,6 +20,7 @@ use crate::ids::{LedgerId, PlayId, Side};
 use crate::media::{MediaCommand, PromptId};
 use crate::now::Instant;
 use crate::secret::{self, Digit};
+use crate::sip::Caller;
 
 /// Silences at the first PIN prompt after which the call is given up: the prompt, then two repeats.
 const SILENCES: u32 = 3;
@@ -118,11 +120,14 @@ impl Pin {
     }
 
     fn entry(cx: &mut Cx<'_>, prompts: Vec<PromptId>) -> State {
-        if cx.facts.caller_has_digits() {
-            Pin::ask(cx, prompts, Purpose::Entry)
-        } else {
-            refuse(cx, Refusal::NoDtmf)
+        if !cx.facts.caller_has_digits() {
+            return refuse(cx, Refusal::NoDtmf);
         }
+        let (project, call, now) = (cx.facts.project.id, cx.facts.key, cx.mono());
+        if cx.facts.caller == Caller::Withheld && !cx.guard.enter(project, call, now) {
+            return refuse(cx, Refusal::Locked);
+        }
+        Pin::ask(cx, prompts, Purpose::Entry)
     }
 
     fn ask(cx: &mut Cx<'_>, prompts: Vec<PromptId>, purpose: Purpose) -> State {
@@ -243,13 +248,27 @@ impl Pin {
         }
     }
 
-    /// Slows down after each wrong PIN: 1, 2, 4 s.
+    /// Slows down after each wrong PIN: 1, 2, 4 s, and more for withheld callers under attack.
     fn wrong(mut self, cx: &mut Cx<'_>) -> State {
         cx.facts.wrong_pins += 1;
+        let withheld = cx.facts.caller == Caller::Withheld;
+        let (project, now) = (cx.facts.project.id, cx.mono());
+        if cx.guard.wrong(project, withheld, now) {
+            tracing::warn!(%project, "many wrong PINs: somebody may be guessing");
+        }
+        let care = if withheld {
+            cx.guard.care(project, now)
+        } else {
+            Care::Usual
+        };
         if cx.facts.wrong_pins >= cx.config().pin_tries {
             return refuse(cx, Refusal::PinFailed);
         }
-        let until = cx.mono() + retry_delay(cx.facts.wrong_pins);
+        if care == Care::Strict {
+            // The pause is taken before the goodbye, or a new call would be the faster way.
+            cx.facts.wrong_pins = cx.config().pin_tries;
+        }
+        let until = now + retry_delay(cx.facts.wrong_pins).max(care.delay());
         self.phase = Phase::Delay { until };
         self.into()
     }
@@ -269,6 +288,9 @@ impl Pin {
             Phase::Asked { by, .. } if now >= by => refuse(cx, Refusal::StoreDown),
             Phase::Delay { until } if now >= until => {
                 self.silences = 0;
+                if cx.facts.wrong_pins >= cx.config().pin_tries {
+                    return refuse(cx, Refusal::PinFailed);
+                }
                 self.prompt(cx, vec![fixed::PIN_WRONG, fixed::PIN_ENTER])
             }
             Phase::Prompt(_) | Phase::Listen { .. } | Phase::Asked { .. } | Phase::Delay { .. } => {

@@ -22,6 +22,7 @@ impl Switch {
             now,
             ids: &mut self.ids,
             ports: &mut self.ports,
+            guard: &mut self.guard,
             rules: &self.config.rules,
             last_ledger: &mut self.last_ledger,
         };

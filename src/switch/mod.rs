@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::call::directory::Directory;
-use crate::call::{Call, CallInput, CallOutput, CallRules, Env, PortStock};
+use crate::call::{Call, CallInput, CallOutput, CallRules, Env, PinGuard, PortStock};
 use crate::card::{LedgerReply, LedgerRequest};
 use crate::ids::{CallKey, CardId, LedgerId, LegKey, ReplyToken};
 use crate::media::{MediaOrder, MediaPort, MediaReport};
@@ -120,6 +120,7 @@ pub struct Switch {
     ids: IdSource,
     directory: Arc<Directory>,
     ports: PortStock,
+    guard: PinGuard,
     draining: bool,
     calls: BTreeMap<CallKey, Call>,
     legs: BTreeMap<LegKey, CallKey>,
@@ -159,6 +160,7 @@ impl Switch {
             ids,
             directory: Arc::new(Directory::default()),
             ports: PortStock::default(),
+            guard: PinGuard::default(),
             draining: false,
             calls: BTreeMap::new(),
             legs: BTreeMap::new(),
@@ -228,6 +230,7 @@ impl Switch {
             now,
             ids: &mut self.ids,
             ports: &mut self.ports,
+            guard: &mut self.guard,
             rules: &self.config.rules,
             last_ledger: &mut self.last_ledger,
         };
@@ -332,6 +335,7 @@ impl Switch {
             now,
             ids: &mut self.ids,
             ports: &mut self.ports,
+            guard: &mut self.guard,
             rules: &self.config.rules,
             last_ledger: &mut self.last_ledger,
         };

@@ -261,3 +261,38 @@ fn a_late_offer_is_answered_in_the_ack() {
     world.sends(0, format!("{}Content-Length: 0\r\n\r\n", head("BYE", &tag, 2)));
     check(world, expect_file!["./late_offer.txt"]);
 }
+
+/// Guessing with a withheld number gets slower, but an honest caller still gets through.
+#[test]
+fn withheld_callers_who_guess_are_slowed_down() {
+    let mut world = World::new();
+    let wrong_pin = |world: &mut World| {
+        world.until("_enter");
+        let from = world.now;
+        world.types(Side::A, "0000000000");
+        world.until("play pin_wrong");
+        world.now.since(from).as_secs()
+    };
+    let guess = |world: &mut World| {
+        world.dials("anonymous", CONSULTATION);
+        let first = wrong_pin(world);
+        let last = wrong_pin(world);
+        world.hangs_up(0);
+        world.run_s(3);
+        (first, last)
+    };
+    assert_eq!(guess(&mut world), (2, 3));
+    for _ in 0..9 {
+        guess(&mut world);
+    }
+    assert_eq!(guess(&mut world), (5, 5), "4 s from the 20th on");
+    for _ in 0..19 {
+        guess(&mut world);
+    }
+    world.dials("anonymous", CONSULTATION);
+    world.until("_enter");
+    world.types(Side::A, PIN);
+    world.until("call    = bridge");
+    world.hangs_up(0);
+    world.ends();
+}
