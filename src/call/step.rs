@@ -196,8 +196,21 @@ fn media(cx: &mut Cx<'_>, side: Side, event: MediaEvent) -> Option<Step> {
             }
             Some(Step::FirstPacket)
         }
-        MediaEvent::Lost { last_packet } => Some(Step::Lost(side, last_packet)),
-        MediaEvent::Back => Some(Step::Back(side)),
+        MediaEvent::Lost { last_packet } => {
+            silent(cx, side, Some(last_packet));
+            Some(Step::Lost(side, last_packet))
+        }
+        MediaEvent::Back => {
+            silent(cx, side, None);
+            Some(Step::Back(side))
+        }
+    }
+}
+
+/// Kept for the bridge, since the media plane says it only once.
+fn silent(cx: &mut Cx<'_>, side: Side, since: Option<Instant>) {
+    if let Some(stream) = cx.facts.stream(side) {
+        stream.silent_since = since;
     }
 }
 
@@ -223,7 +236,8 @@ fn answered(cx: &mut Cx<'_>, answer: &SessionDescription) -> Step {
     }
     // A second card in the same call brings a second advisor; the row tells of the first talk.
     if cx.facts.record.bridged_at.is_none() {
-        cx.facts.record.advisor_answered_at = Some(cx.now.wall);
+        // The first one, as with `ringing_at` and `bridged_at`: the row's times stay in their order.
+        cx.facts.record.advisor_answered_at.get_or_insert(cx.now.wall);
     }
     open(cx, Side::B);
     Step::AdvisorAnswered

@@ -1,6 +1,7 @@
 //! One leg's audio as the call sees it: the port, our last description, what was agreed.
 
 use crate::media::MediaPort;
+use crate::now::Instant;
 use crate::sdp::negotiate::{self, LocalMedia, NoAudio};
 use crate::sdp::{AudioParams, Direction, SessionDescription};
 
@@ -14,6 +15,8 @@ pub(super) struct Stream {
     pub audio: Option<AudioParams>,
     /// Whether anything at all arrived from the peer.
     pub heard: bool,
+    /// The last packet of a peer that fell silent.
+    pub silent_since: Option<Instant>,
 }
 
 impl Stream {
@@ -24,6 +27,7 @@ impl Stream {
             ours: None,
             audio: None,
             heard: false,
+            silent_since: None,
         }
     }
 

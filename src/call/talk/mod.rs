@@ -80,6 +80,17 @@ impl Bridge {
             forbidden: false,
         };
         bridge.direction(cx);
+        for side in [Side::A, Side::B] {
+            // A caller who vanished while it rang is no partner for a talk.
+            let silent = cx
+                .facts
+                .stream(side)
+                .as_ref()
+                .and_then(|stream| stream.silent_since);
+            if let Some(last_packet) = silent {
+                bridge.watch.lost(cx, side, last_packet);
+            }
+        }
         bridge.into()
     }
 

@@ -7,8 +7,9 @@ use cardline::ids::Side;
 use cardline::media::MediaEvent;
 use expect_test::expect_file;
 
+use super::phone::Manner;
 use super::world::{ANNA, CONSULTATION, World};
-use super::{check, talking};
+use super::{check, dialling, talking};
 
 #[test]
 fn two_minutes_are_warned_of_and_cut_at_the_second() {
@@ -120,6 +121,18 @@ fn a_peer_that_vanishes_is_charged_to_its_last_audio() {
     world.media(Side::B, MediaEvent::Lost { last_packet });
     world.until("call    = ended media_lost raw=30.000s");
     check(world, expect_file!["./media_lost.txt"]);
+}
+
+#[test]
+fn a_caller_who_vanishes_while_it_rings_is_not_charged() {
+    let mut world = dialling(World::new());
+    let last_packet = world.now;
+    world.phones[0].gone = true;
+    world.phones[1].manner = Manner::Answer(25_000);
+    world.run_s(2);
+    world.media(Side::A, MediaEvent::Lost { last_packet });
+    world.until("call    = ended media_lost raw=0.000s billed=0.000s");
+    world.ends();
 }
 
 #[test]
