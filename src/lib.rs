@@ -12,6 +12,7 @@ pub mod units;
 pub mod ids;
 pub mod secret;
 pub mod now;
+pub mod fault;
 pub mod config;
 
 pub mod sdp;

@@ -16,6 +16,7 @@ use crate::card::ledger::Reservation;
 use crate::card::{
     BindVerdict, CardFacts, CardState, LedgerReply, LedgerRequest, ReserveRefusal, Settlement,
 };
+use crate::fault::{self, Fault};
 use crate::ids::{LedgerId, PlayId, Side};
 use crate::media::{MediaCommand, PromptId};
 use crate::now::Instant;
@@ -340,7 +341,9 @@ impl Reserve {
 
     /// No answer says nothing: the slice may have been granted, so it is given back by its key.
     fn unknown(self, cx: &mut Cx<'_>) -> State {
-        cx.release_unknown(self.card.card);
+        if !fault::planted(Fault::UnknownGrantKept) {
+            cx.release_unknown(self.card.card);
+        }
         refuse(cx, Refusal::StoreDown)
     }
 }

@@ -11,6 +11,7 @@ use crate::call::step::Step;
 use crate::call::stream::Stream;
 use crate::call::talk::Bridge;
 use crate::call::{CallOutput, Deadline, State};
+use crate::fault::{self, Fault};
 use crate::ids::{LegKey, PlayId, Side};
 use crate::media::MediaCommand;
 use crate::now::Instant;
@@ -87,7 +88,11 @@ impl Dial {
             Step::CallerGone(end) => {
                 attempt_ended(cx, 487);
                 cx.drop_advisor(refusal::caller_left());
-                cx.release(self.paid.reservation);
+                if fault::planted(Fault::KeptOnLeave) {
+                    std::mem::forget(self.paid);
+                } else {
+                    cx.release(self.paid.reservation);
+                }
                 Ending::caller_gone(cx, &end)
             }
             Step::HangUp => {

@@ -68,6 +68,7 @@ use crate::call::stream::Stream;
 use crate::call::talk::Bridge;
 use crate::card::ledger::Reservation;
 use crate::card::{CdrOpening, LedgerReply, LedgerRequest};
+use crate::fault::{self, Fault};
 use crate::ids::{CallKey, CardId, LedgerId, LegKey, Side};
 use crate::media::{MediaCommand, MediaEvent};
 use crate::now::{Instant, Now};
@@ -156,7 +157,9 @@ impl Call {
             None => Ok(stream.offer()),
         };
         let Ok(sdp) = sdp else {
-            env.ports.put(port);
+            if !fault::planted(Fault::PortKept) {
+                env.ports.put(port);
+            }
             return Err(Refusal::Codec);
         };
         let opening = opening(&admission, env.now);

@@ -3,6 +3,7 @@
 //! Deliberately absent: floats. Talk time rounds up to the tariff's steps and never above the
 //! grants; money rounds half up, once for the net sum and once for its VAT.
 
+use crate::fault::{self, Fault};
 use crate::units::{Cents, TalkTime};
 
 /// The billing rules of one tariff version (product.md 3.5, A7). Never changes once used (I18).
@@ -58,6 +59,9 @@ impl Tariff {
     pub fn bill(&self, raw: TalkTime, granted: TalkTime) -> TalkTime {
         if raw <= TalkTime::ZERO || raw < self.free_under {
             return TalkTime::ZERO;
+        }
+        if fault::planted(Fault::ChargedPastGrant) {
+            return self.charge(raw);
         }
         self.charge(raw).min(granted).max(TalkTime::ZERO)
     }

@@ -177,7 +177,7 @@ fn below_the_line(source: &Source, found: &mut Vec<String>) {
 
 /// What each module may name; `None`: everything above itself in `CORE`.
 fn may_use(module: &str) -> Vec<&'static str> {
-    let base = ["units", "ids", "secret", "now", "config"];
+    let base = ["units", "ids", "secret", "now", "fault", "config"];
     let own: &[&str] = match module {
         "units" => return vec!["units"],
         "ids" => return vec!["ids", "units"],

@@ -16,6 +16,7 @@ use crate::call::speech::fixed;
 use crate::call::step::Step;
 use crate::call::{Deadline, State};
 use crate::card::LedgerRequest;
+use crate::fault::{self, Fault};
 use crate::ids::Side;
 use crate::media::MediaCommand;
 use crate::now::Instant;
@@ -54,7 +55,7 @@ impl Bridge {
 
     /// t0: the charged clock starts here (product.md 3.5).
     pub fn start(cx: &mut Cx<'_>, paid: Paid) -> State {
-        let now = cx.mono();
+        let mut now = cx.mono();
         cx.media(Side::A, MediaCommand::Bridge);
         cx.facts.record.bridged_at = cx.facts.record.bridged_at.or(Some(cx.now.wall));
         cx.facts.used_up = false;
@@ -68,6 +69,9 @@ impl Bridge {
             .hold_pause
             .unwrap_or_default()
             .min(cx.config().hold_max);
+        if fault::planted(Fault::ClockFromInvite) {
+            now = cx.facts.max_until - cx.config().max_call;
+        }
         let announced = paid.card.available();
         let mut bridge = Bridge {
             warnings: Warnings::new(cx, announced),
@@ -189,7 +193,10 @@ impl Bridge {
     /// Hold by the advisor stops the clock, where the project has it so; hold by the caller does not.
     fn direction(&mut self, cx: &mut Cx<'_>) {
         let now = cx.mono();
-        if cx.facts.on_hold(Side::B) {
+        if fault::planted(Fault::RefreshMovesClock) {
+            self.clock = TalkClock::started(now, std::time::Duration::ZERO);
+        }
+        if cx.facts.on_hold(Side::B) || fault::planted(Fault::CallerHoldIsFree) && cx.facts.on_hold(Side::A) {
             self.clock.pause(now);
         } else {
             self.clock.resume(now);
@@ -202,7 +209,10 @@ impl Bridge {
         let now = cx.mono();
         self.checkpoint_at = now + cx.config().checkpoint;
         self.checkpointed(cx);
-        let used = self.talk(now).used;
+        let mut used = self.talk(now).used;
+        if fault::planted(Fault::CheckpointAboveGrant) {
+            used = used.saturating_add(TalkTime::from_duration(cx.config().checkpoint));
+        }
         cx.ask(LedgerRequest::Checkpoint {
             call: cx.facts.key,
             card: self.paid.card.card,
@@ -287,7 +297,10 @@ impl Bridge {
     fn stop(self, cx: &mut Cx<'_>, reasons: Vec<Reason>, lost_at: Option<Instant>) {
         let until = lost_at.unwrap_or(cx.mono()).min(cx.mono());
         let granted = self.paid.reservation.total();
-        let raw = self.talk(until).used;
+        let mut raw = self.talk(until).used;
+        if let (true, Some(bridged)) = (fault::planted(Fault::WallClock), cx.facts.record.bridged_at) {
+            raw = TalkTime::from_ms(cx.now.wall.as_ms() - bridged.as_ms());
+        }
         let pauses = TalkTime::from_duration(self.clock.pauses(until));
         cx.facts.record.paused = cx.facts.record.paused.saturating_add(pauses);
         let billed = if cx.facts.heard(Side::A) && cx.facts.heard(Side::B) {
@@ -296,6 +309,15 @@ impl Bridge {
             TalkTime::ZERO
         };
         cx.drop_advisor(reasons);
+        if fault::planted(Fault::SettledTwice) {
+            let (call, card) = (cx.facts.key, self.paid.card.card);
+            cx.file_settlement(crate::card::Settlement {
+                call,
+                card,
+                raw,
+                billed,
+            });
+        }
         cx.settle(self.paid.reservation, raw, billed);
     }
 }

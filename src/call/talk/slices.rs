@@ -7,6 +7,7 @@ use crate::call::entry::ANSWER_WITHIN;
 use crate::call::feed::CallHappening;
 use crate::call::talk::Bridge;
 use crate::card::{CardFacts, CardState, LedgerReply, LedgerRequest, ReserveRefusal};
+use crate::fault::{self, Fault};
 use crate::ids::{LedgerId, OpId};
 use crate::now::Instant;
 use crate::units::TalkTime;
@@ -62,7 +63,10 @@ impl Bridge {
                 let op = cx.ids.op_id();
                 self.renew(cx, op);
             }
-            Slices::Again { op, .. } => self.renew(cx, op),
+            Slices::Again { op, .. } => {
+                let again = fault::planted(Fault::NewKeyPerRetry).then(|| cx.ids.op_id());
+                self.renew(cx, again.unwrap_or(op));
+            }
             Slices::Renewing { op, .. } => self.renew_again(cx, op),
             Slices::Reading { .. } => self.slices = Slices::Idle,
         }
@@ -144,6 +148,7 @@ impl Bridge {
             CardState::Expired | CardState::Blocked | CardState::Cancelled => false,
         };
         self.forbidden = !usable;
+        let usable = usable && !fault::planted(Fault::RechargeLost);
         let last = !usable || card.available().as_ms() <= 0;
         // What another call on this card gave back is no recharge.
         let recharged = card.balance > self.paid.card.balance;

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::{Config, TrunkConfig};
+use crate::fault::{self, Fault};
 use crate::ids::{LegKey, TrunkId};
 use crate::now::{IdSource, Instant, Now};
 use crate::sip::dialog::Place;
@@ -210,6 +211,10 @@ impl Endpoint {
             .filter(|_| ours)
             .and_then(|key| self.transactions.find_client(&key));
         let Some((id, txn)) = id.and_then(|id| Some((id, self.transactions.client(id)?))) else {
+            if fault::planted(Fault::ResponseAnswered) {
+                let bytes = b"SIP/2.0 481 Call/Transaction Does Not Exist\r\n\r\n".to_vec();
+                out.push(EndpointOutput::Send { flow, bytes });
+            }
             return out.push(EndpointOutput::Count(Counter::StrayResponse));
         };
         let (leg, of) = (txn.leg, txn.of);

@@ -1,6 +1,7 @@
 //! 2xx responses to the INVITE of a B leg: the first makes the leg, the same once more is
 //! acknowledged once more, another fork's is acknowledged and ended (RFC 3261 §13.2.2.4).
 
+use crate::fault::{self, Fault};
 use crate::now::Instant;
 use crate::sip::Reason;
 use crate::sip::dialog::{Dialog, Outline, Place};
@@ -65,6 +66,9 @@ impl Forks {
             return;
         }
         let mut dialog = self.acknowledge(cx, response);
+        if fault::planted(Fault::SecondAnswerKept) {
+            return;
+        }
         let branch = cx.branch();
         let outline = dialog.next_request(branch);
         let request = outline.request(&Method::Bye).reasons(&[Reason {

@@ -1,0 +1,50 @@
+//! Faults planted on purpose, so that the simulator can be tested itself: each is one line at the
+//! place where a careless change would make it, and each must be found (`tests/planted-faults`).
+//!
+//! Without the feature `planted-faults` all of this is a constant `false`.
+
+/// One mistake that somebody could make (reliability.md §6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The end of a talk is written down twice.
+    SettledTwice,
+    /// A renewal that is repeated gets a new key each time.
+    NewKeyPerRetry,
+    /// The caller leaves while the advisor rings: the slice stays reserved.
+    KeptOnLeave,
+    /// A grant whose answer was lost is not given back.
+    UnknownGrantKept,
+    /// The charged clock starts with the INVITE.
+    ClockFromInvite,
+    /// Talk is measured by the wall clock.
+    WallClock,
+    /// Every re-INVITE starts the clock anew.
+    RefreshMovesClock,
+    /// Hold by the caller stops the clock.
+    CallerHoldIsFree,
+    CheckpointAboveGrant,
+    /// Rounding up charges more than was granted.
+    ChargedPastGrant,
+    /// A recharge during the talk is not seen.
+    RechargeLost,
+    /// A refused offer keeps its port.
+    PortKept,
+    /// The second answer to a forked INVITE is acknowledged and never ended.
+    SecondAnswerKept,
+    /// A response that matches nothing is answered.
+    ResponseAnswered,
+}
+
+/// Whether this fault was planted in this run.
+#[cfg(not(feature = "planted-faults"))]
+pub const fn planted(_: Fault) -> bool {
+    false
+}
+
+/// Whether `CARDLINE_FAULT` names this fault.
+#[cfg(feature = "planted-faults")]
+pub fn planted(fault: Fault) -> bool {
+    static CHOSEN: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    let chosen = CHOSEN.get_or_init(|| std::env::var("CARDLINE_FAULT").ok());
+    chosen.as_ref().is_some_and(|name| *name == format!("{fault:?}"))
+}
