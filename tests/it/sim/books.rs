@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use cardline::call::cdr::{Cdr, EndCause};
 use cardline::call::directory::{Directory, Project};
 use cardline::card::CdrOpening;
-use cardline::ids::{CallKey, CardId, Side};
+use cardline::ids::{CallKey, CardId, LedgerId, OpId, Side};
 use cardline::now::UnixTime;
 use cardline::units::TalkTime;
 
@@ -48,6 +48,10 @@ pub struct Books {
     /// When talk time last became free on a card, or its state changed.
     pub touched: BTreeMap<CardId, Nanos>,
     pub wall_moved: bool,
+    /// When a charge was last ordered.
+    pub settled: BTreeMap<(CallKey, CardId), Nanos>,
+    /// Renewals without an answer that says anything.
+    pub renewing: BTreeMap<(CallKey, CardId), (LedgerId, OpId)>,
 }
 
 impl Books {

@@ -79,7 +79,7 @@ impl Cast {
         let mut store = Store::default();
         let mut directory = Directory::default();
         let mut pins = BTreeMap::new();
-        let lines: Vec<String> = (0..6).map(|n| format!("+4917612345{n:02}")).collect();
+        let lines: Vec<String> = (0..5).map(|n| format!("+4917612345{n:02}")).collect();
         for number in 1..=2 {
             let project = project(&mut rng, number, polite);
             let mut own = Vec::new();
@@ -88,11 +88,11 @@ impl Cast {
                 let card = card(&mut rng, &project, polite);
                 own.push(card.pin.clone());
                 if rng.below(3) == 0 && card.state == CardState::Active {
-                    let line = &lines[usize::try_from(rng.below(6)).unwrap_or(0)];
+                    let line = &lines[usize::try_from(rng.below(5)).unwrap_or(0)];
                     let line = E164::parse(line).expect("a number");
                     store.lines.insert((project.id, line), id);
                 }
-                store.cards.insert(id, card);
+                store.sell(id, card);
             }
             pins.insert(project.id, own);
             numbers(&mut directory, &project);
@@ -226,8 +226,8 @@ impl Cast {
                 0 => Keys::Silence,
                 1 => Keys::Short,
                 2 => Keys::Restart(pin),
-                3 => Keys::Pin("99999999".into()),
-                4 => Keys::Pin(self.pick(&other)),
+                3..=5 => Keys::Pin("99999999".into()),
+                6 => Keys::Pin(self.pick(&other)),
                 _ => Keys::Pin(pin),
             });
         }
@@ -339,6 +339,10 @@ fn card(rng: &mut IdSource, project: &Project, polite: bool) -> Card {
     if project.tariff.next_increment.as_ms() == 60_000 {
         balance = (balance + 59_999) / 60_000 * 60_000;
     }
+    if rng.below(6) == 0 && !polite {
+        // Goodwill and correction know no increments.
+        balance += 500;
+    }
     let state = match rng.below(20) {
         _ if polite => CardState::Active,
         0 => CardState::Blocked,
@@ -353,6 +357,7 @@ fn card(rng: &mut IdSource, project: &Project, polite: bool) -> Card {
         project: project.id,
         pin: digits.to_string(),
         state,
+        before_block: CardState::Active,
         expires_at: (rng.below(20) == 0 && !polite).then(|| UnixTime::from_ms(WALL_START_MS + 100_000)),
         max_parallel: if rng.below(3) == 0 { 2 } else { 1 },
         entries: vec![(None, balance)],

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use cardline::card::{LedgerReply, LedgerRequest};
 use cardline::ids::{CallKey, LedgerId};
-use cardline::now::IdSource;
+use cardline::now::{IdSource, Now};
 
 use super::phone::{MS, Nanos, SECOND};
 use super::store::Store;
@@ -103,7 +103,8 @@ impl Desk {
     }
 
     /// Tries the head of a lane; gives the answers to deliver and the next visit.
-    pub fn visit(&mut self, now: Nanos, lane: Lane) -> (Vec<(LedgerId, LedgerReply)>, Option<Visit>) {
+    pub fn visit(&mut self, now: Now, lane: Lane) -> (Vec<(LedgerId, LedgerReply)>, Option<Visit>) {
+        let (wall, now) = (now.wall, now.mono.as_nanos());
         let mut answers = Vec::new();
         let roll = self.rng.below(100);
         let fails = self.mood.down || roll < self.mood.fails;
@@ -117,7 +118,7 @@ impl Desk {
         let reply = if fails {
             None
         } else {
-            Some(self.store.commit(&head.request))
+            Some(self.store.commit(wall, &head.request))
         };
         if !fails {
             self.store.check();

@@ -1,10 +1,11 @@
 //! The books behind the switch: cards, lines, reservations and CDR rows, by the rules of
-//! reliability.md §4 in their shortest form. Independent of `card/ledger.rs` on purpose.
+//! reliability.md §4 in their shortest form. `card/ledger.rs`, the model that the real stores are
+//! tested against, gets every command too, and the two must agree.
 
 use std::collections::BTreeMap;
 
 use cardline::call::cdr::Cdr;
-use cardline::card::ledger::Reservation;
+use cardline::card::ledger::{Book, Command, Outcome, Reservation};
 use cardline::card::{
     BindVerdict, CardFacts, CardState, CdrOpening, LedgerReply, LedgerRequest, LineVerdict, PinVerdict,
     ReserveRefusal, Settlement,
@@ -19,6 +20,7 @@ pub struct Card {
     pub project: ProjectId,
     pub pin: String,
     pub state: CardState,
+    pub before_block: CardState,
     pub expires_at: Option<UnixTime>,
     pub max_parallel: u32,
     /// (call, delta); purchases and recharges name no call.
@@ -51,6 +53,8 @@ pub struct Store {
     pub cdrs: BTreeMap<CallKey, CdrRow>,
     wrong: BTreeMap<Option<E164>, u32>,
     binds: BTreeMap<OpId, bool>,
+    model: Book,
+    now: UnixTime,
 }
 
 impl Store {
@@ -58,7 +62,8 @@ impl Store {
     ///
     /// # Panics
     /// On what no right caller may ask.
-    pub fn commit(&mut self, request: &LedgerRequest) -> LedgerReply {
+    pub fn commit(&mut self, now: UnixTime, request: &LedgerRequest) -> LedgerReply {
+        self.now = now;
         match request {
             LedgerRequest::OpenCdr(opening) => self.open_cdr(opening),
             LedgerRequest::FindLine { project, line } => {
@@ -83,7 +88,11 @@ impl Store {
             } => self.reserve(*op, (*call, *card), want.as_ms(), floor.as_ms()),
             LedgerRequest::Renew { op, call, card, want } => self.renew(*op, (*call, *card), want.as_ms()),
             LedgerRequest::Checkpoint { call, card, used } => self.checkpoint((*call, *card), used.as_ms()),
-            LedgerRequest::Settle(settlement) => self.settle(settlement),
+            LedgerRequest::Settle(settlement) => {
+                let reply = self.settle(settlement);
+                self.agree(&Command::Settle(settlement.clone()), &reply);
+                reply
+            }
             LedgerRequest::ReadCard { call, card } => {
                 LedgerReply::Card(Box::new(self.facts(*card, Some(*call), false)))
             }
@@ -92,9 +101,52 @@ impl Store {
     }
 
     pub fn recharge(&mut self, card: CardId, delta: i64) {
-        let card = self.cards.get_mut(&card).expect("cards are never removed");
-        card.entries.push((None, delta));
-        card.balance += delta;
+        let row = self.cards.get_mut(&card).expect("cards are never removed");
+        row.entries.push((None, delta));
+        row.balance += delta;
+        let amount = TalkTime::from_ms(delta);
+        self.model.apply(self.now, &Command::Recharge { card, amount });
+    }
+
+    pub fn sell(&mut self, id: CardId, mut card: Card) {
+        if card.balance == 0 {
+            // Nothing was bought yet, so nothing was activated.
+            card.before_block = CardState::New;
+            card.state = CardState::New;
+        }
+        let amount = TalkTime::from_ms(card.balance);
+        let (max_parallel, expires_at) = (card.max_parallel, card.expires_at);
+        let buy = Command::Buy {
+            card: id,
+            amount,
+            max_parallel,
+            expires_at,
+        };
+        self.model.apply(self.now, &buy);
+        if card.state != CardState::New {
+            self.model.apply(self.now, &Command::Activate { card: id });
+        }
+        if card.state == CardState::Blocked {
+            self.model.apply(self.now, &Command::Block { card: id });
+        }
+        self.cards.insert(id, card);
+    }
+
+    pub fn block(&mut self, id: CardId) {
+        let card = self.cards.get_mut(&id).expect("cards are never removed");
+        if matches!(card.state, CardState::New | CardState::Active) {
+            card.before_block = card.state;
+            card.state = CardState::Blocked;
+        }
+        self.model.apply(self.now, &Command::Block { card: id });
+    }
+
+    pub fn unblock(&mut self, id: CardId) {
+        let card = self.cards.get_mut(&id).expect("cards are never removed");
+        if card.state == CardState::Blocked {
+            card.state = card.before_block;
+        }
+        self.model.apply(self.now, &Command::Unblock { card: id });
     }
 
     pub fn reserved(&self, card: CardId) -> i64 {
@@ -159,9 +211,11 @@ impl Store {
 
     fn bind(&mut self, op: OpId, id: CardId, line: Option<&E164>) -> BindVerdict {
         let card = self.cards.get_mut(&id).expect("cards are never removed");
-        if card.state == CardState::New {
+        let over = card.expires_at.is_some_and(|at| at <= self.now);
+        if card.state == CardState::New && !over && card.balance > 0 {
             card.state = CardState::Active;
         }
+        self.model.apply(self.now, &Command::Activate { card: id });
         if let Some(line) = line {
             self.lines.insert((card.project, line.clone()), id);
         }
@@ -174,8 +228,50 @@ impl Store {
     }
 
     fn reserve(&mut self, op: OpId, key: (CallKey, CardId), want: i64, floor: i64) -> LedgerReply {
+        let reply = self.decide(op, key, want, floor);
+        let command = Command::Reserve {
+            op,
+            call: key.0,
+            card: key.1,
+            want: TalkTime::from_ms(want),
+            floor: TalkTime::from_ms(floor),
+        };
+        self.agree(&command, &reply);
+        reply
+    }
+
+    /// The model must say the same.
+    fn agree(&mut self, command: &Command, reply: &LedgerReply) {
+        let model = self.model.apply(self.now, command);
+        let same = match (reply, model) {
+            (LedgerReply::Reserved(mine), Outcome::Granted { total, last }) => {
+                (mine.total(), mine.is_last()) == (total, last)
+            }
+            (LedgerReply::Renewed { granted, last: mine }, Outcome::Granted { total, last }) => {
+                (*granted, *mine) == (total, last)
+            }
+            (LedgerReply::NotReserved(mine), Outcome::NotReserved(other)) => *mine == other,
+            (LedgerReply::Settled { balance: mine }, Outcome::Settled { balance }) => *mine == balance,
+            _ => false,
+        };
+        assert!(
+            same,
+            "the books say {reply:?}, the model {model:?} to {command:?}"
+        );
+    }
+
+    fn decide(&mut self, op: OpId, key: (CallKey, CardId), want: i64, floor: i64) -> LedgerReply {
         assert!(want > 0 && floor >= 0, "a call wants {want} ms, at least {floor}");
         let card = &self.cards[&key.1];
+        let over = card.expires_at.is_some_and(|at| at <= self.now);
+        let state = match card.state {
+            CardState::New | CardState::Active if over => CardState::Expired,
+            CardState::New
+            | CardState::Active
+            | CardState::Expired
+            | CardState::Blocked
+            | CardState::Cancelled => card.state,
+        };
         if let Some(row) = self.rows.get(&key) {
             if let (Some((granted, last)), None) = (row.ops.get(&op), &row.settled) {
                 let granted = TalkTime::from_ms(*granted);
@@ -187,11 +283,13 @@ impl Store {
                 key.0,
                 key.1
             );
+        }
+        if state != CardState::Active {
+            return LedgerReply::NotReserved(ReserveRefusal::State(state));
+        }
+        if self.rows.contains_key(&key) {
             // One usage entry per call and card (I3): what was settled is not opened again.
             return LedgerReply::NotReserved(ReserveRefusal::Empty);
-        }
-        if card.state != CardState::Active {
-            return LedgerReply::NotReserved(ReserveRefusal::State(card.state));
         }
         if self.open_calls(key.1) >= card.max_parallel {
             return LedgerReply::NotReserved(ReserveRefusal::InUse);
@@ -214,6 +312,14 @@ impl Store {
     }
 
     fn renew(&mut self, op: OpId, key: (CallKey, CardId), want: i64) -> LedgerReply {
+        let reply = self.extend(op, key, want);
+        let (call, card) = key;
+        let want = TalkTime::from_ms(want);
+        self.agree(&Command::Renew { op, call, card, want }, &reply);
+        reply
+    }
+
+    fn extend(&mut self, op: OpId, key: (CallKey, CardId), want: i64) -> LedgerReply {
         assert!(want > 0, "a renewal wants {want} ms");
         let available = self.available(key.1);
         let state = self.cards[&key.1].state;
@@ -256,14 +362,19 @@ impl Store {
     fn settle(&mut self, settlement: &Settlement) -> LedgerReply {
         let key = (settlement.call, settlement.card);
         let billed = settlement.billed.as_ms();
-        let row = self.rows.entry(key).or_default();
+        let card = self.cards.get_mut(&key.1).expect("cards are never removed");
+        let balance = TalkTime::from_ms(card.balance);
+        let Some(row) = self.rows.get_mut(&key) else {
+            // A grant that never was is given back.
+            assert_eq!(billed, 0, "call {} is billed without a reservation", key.0);
+            return LedgerReply::Settled { balance };
+        };
         assert!(
             (0..=row.granted).contains(&billed),
             "call {} is billed {billed} of {} granted",
             key.0,
             row.granted
         );
-        let card = self.cards.get_mut(&key.1).expect("cards are never removed");
         match &row.settled {
             Some(before) => assert_eq!(before, settlement, "two settlements of one call and card"),
             None => {

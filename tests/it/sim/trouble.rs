@@ -1,7 +1,6 @@
 //! What goes wrong in a run beside the network and the peers: the store's moods, the operator's
 //! hand, clocks that jump, silence.
 
-use cardline::card::CardState;
 use cardline::ids::CardId;
 
 use super::cast::SAFETY;
@@ -77,10 +76,10 @@ fn operator(world: &mut World) {
         }
         if world.rng.below(100) < 8 {
             let at = moment(world);
-            world.at(at, Event::Operator(Operation::SetState(card, CardState::Blocked)));
+            world.at(at, Event::Operator(Operation::Block(card)));
             if world.rng.below(2) == 0 {
                 let at = at + world.rng.below(60 * SECOND);
-                world.at(at, Event::Operator(Operation::SetState(card, CardState::Active)));
+                world.at(at, Event::Operator(Operation::Unblock(card)));
             }
         }
     }

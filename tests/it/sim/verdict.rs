@@ -1,7 +1,7 @@
 //! What must hold at every step, and when all is over.
 
 use cardline::card::{CardState, LedgerRequest};
-use cardline::ids::{CallKey, CardId};
+use cardline::ids::{CallKey, CardId, LedgerId};
 
 use super::phone::SECOND;
 use super::text::Text;
@@ -44,32 +44,38 @@ fn cut(world: &World, phone: usize) {
     }
 }
 
-pub fn at_request(world: &mut World, request: &LedgerRequest) {
+pub fn at_request(world: &mut World, id: LedgerId, request: &LedgerRequest) {
     match request {
         LedgerRequest::Settle(settlement) => {
             world.books.touched.insert(settlement.card, world.now);
-            settled_once(world, settlement.call, settlement.card);
+            if !settlement.billed.is_zero() {
+                settled_once(world, settlement.call, settlement.card);
+            }
+        }
+        LedgerRequest::Renew { op, call, card, .. } => {
+            let before = world.books.renewing.insert((*call, *card), (id, *op));
+            let same = before.is_none_or(|(_, before)| before == *op);
+            assert!(
+                same,
+                "call {call} renews under a new key, although the old one has no answer"
+            );
         }
         LedgerRequest::OpenCdr(_)
         | LedgerRequest::FindLine { .. }
         | LedgerRequest::CheckPin { .. }
         | LedgerRequest::Bind { .. }
         | LedgerRequest::Reserve { .. }
-        | LedgerRequest::Renew { .. }
         | LedgerRequest::Checkpoint { .. }
         | LedgerRequest::ReadCard { .. }
         | LedgerRequest::CloseCdr(_) => {}
     }
 }
 
-fn settled_once(world: &World, call: CallKey, card: CardId) {
-    let row = world.desk.store.rows.get(&(call, card));
-    let again = row.is_some_and(|row| row.settled.as_ref().is_some_and(|s| !s.billed.is_zero()));
+fn settled_once(world: &mut World, call: CallKey, card: CardId) {
+    let before = world.books.settled.insert((call, card), world.now);
     // An order is answered at last, so nobody need repeat it within 30 s.
-    assert!(
-        !again || !world.is_calm(),
-        "call {call}: card {card} is settled a second time"
-    );
+    let again = before.is_some_and(|at| world.now < at + 29 * SECOND);
+    assert!(!again, "call {call}: card {card} is settled a second time");
 }
 
 /// All is over: nothing may be left anywhere.
@@ -106,6 +112,13 @@ pub fn judge(world: &mut World) {
             !left_alone,
             "{} {} had to end by itself",
             phone.call_id, phone.tag
+        );
+        let other = phone.tag.starts_with('f') && phone.answered;
+        assert!(
+            !other || phone.dismissed || tainted || world.link.is_bad(),
+            "the other device {} of {} was never dismissed",
+            phone.tag,
+            phone.call_id
         );
     }
     world.desk.store.check();

@@ -114,6 +114,8 @@ pub struct Phone {
     pub armed: Option<Nanos>,
     /// The switch left a request of this phone, or its 200, without an answer to the end.
     pub gave_up: bool,
+    /// BYE came from the switch.
+    pub dismissed: bool,
 }
 
 /// What a new phone needs.
@@ -159,6 +161,7 @@ impl Phone {
             branches: 0,
             armed: None,
             gave_up: false,
+            dismissed: false,
         }
     }
 
@@ -445,6 +448,7 @@ impl Phone {
             "CANCEL" => self.on_cancel(text, now, out),
             _ if self.habits.mute && method != "BYE" => {}
             "BYE" => {
+                self.dismissed = true;
                 let status = if self.state == PhoneState::Over { 481 } else { 200 };
                 self.state = PhoneState::Over;
                 self.confirmed = true;

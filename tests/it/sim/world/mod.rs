@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use cardline::card::{CardState, LedgerReply, LedgerRequest};
+use cardline::card::{LedgerReply, LedgerRequest};
 use cardline::ids::{CallKey, CardId, LedgerId, ReplyToken, Side};
 use cardline::media::{MediaEvent, MediaPort, MediaReport};
 use cardline::now::{IdSource, Instant, Now, UnixTime};
@@ -72,7 +72,8 @@ pub enum Event {
 #[derive(Clone, Copy, Debug)]
 pub enum Operation {
     Recharge(CardId, i64),
-    SetState(CardId, CardState),
+    Block(CardId),
+    Unblock(CardId),
     HangUp,
     Drain,
     Refresh,
@@ -141,6 +142,9 @@ impl World {
     }
 
     pub fn start(&mut self, faults: bool) {
+        if faults {
+            super::trouble::plan(self);
+        }
         let count = self.bounds.ports;
         let ports = (0..count).map(|_| self.plane.bind()).collect();
         self.input(Input::Ports(ports));
@@ -150,11 +154,7 @@ impl World {
             self.at(at, Event::Dial);
         }
         self.at(SAFETY, Event::Heal);
-        if faults {
-            super::trouble::plan(self);
-        } else {
-            self.link.clean = true;
-        }
+        self.link.clean = !faults;
         self.lateness = if faults { self.rng.below(3) * MS } else { 0 };
     }
 
@@ -244,7 +244,7 @@ impl World {
             }
             Event::Port(port) => self.input(Input::Ports(vec![port])),
             Event::Visit(lane) => {
-                let (answers, visit) = self.desk.visit(self.now, lane);
+                let (answers, visit) = self.desk.visit(self.now(), lane);
                 for (id, reply) in answers {
                     let delay = self.rng.below(5 * MS);
                     self.at(self.now + delay, Event::Reply(id, reply));
@@ -252,6 +252,9 @@ impl World {
                 self.visit(visit);
             }
             Event::Reply(id, reply) => {
+                if !matches!(reply, LedgerReply::Unavailable) {
+                    self.books.renewing.retain(|_, (asked, _)| *asked != id);
+                }
                 self.log.note(self.now, 5, &id.0.to_le_bytes(), || {
                     format!("ledger #{} > {reply:?}", id.0)
                 });
@@ -312,7 +315,7 @@ impl World {
                 .position(|p| p.role == Side::A && p.call_id == opening.sip_call_id);
             self.books.calls.entry(opening.call).or_default().a = phone;
         }
-        super::verdict::at_request(self, &request);
+        super::verdict::at_request(self, id, &request);
         let visit = self.desk.submit(self.now, id, request);
         self.visit(visit);
     }

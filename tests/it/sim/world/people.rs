@@ -211,14 +211,12 @@ impl World {
                 self.desk.store.recharge(card, delta);
                 self.changed(card);
             }
-            Operation::SetState(card, state) => {
-                let row = self
-                    .desk
-                    .store
-                    .cards
-                    .get_mut(&card)
-                    .expect("cards are never removed");
-                row.state = state;
+            Operation::Block(card) => {
+                self.desk.store.block(card);
+                self.changed(card);
+            }
+            Operation::Unblock(card) => {
+                self.desk.store.unblock(card);
                 self.changed(card);
             }
             Operation::HangUp => {
