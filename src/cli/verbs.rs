@@ -224,23 +224,31 @@ fn card(verb: &CardVerb) -> (Request, View) {
         ),
         CardVerb::Pin { serial } => (post(card_path(serial, "/pin:reveal")), View::NewCard),
         CardVerb::Entries { serial } => (Request::get(card_path(serial, "/entries")), View::Entries),
-        CardVerb::Bind { serial, number, take } => (
-            Request::new(
-                Method::POST,
-                card_path(serial, "/lines"),
-                json!({ "number": number, "take": take }),
-            ),
-            View::Card,
-        ),
-        CardVerb::Unbind { serial, number } => (
-            Request::new(
-                Method::DELETE,
-                card_path(serial, &format!("/lines/{}", percent(number))),
-                json!({}),
-            ),
-            View::Card,
-        ),
+        CardVerb::Bind { serial, number, take } => bind(serial, number, *take),
+        CardVerb::Unbind { serial, number } => unbind(serial, number),
     }
+}
+
+fn bind(serial: &str, number: &str, take: bool) -> (Request, View) {
+    (
+        Request::new(
+            Method::POST,
+            card_path(serial, "/lines"),
+            json!({ "number": number, "take": take }),
+        ),
+        View::Card,
+    )
+}
+
+fn unbind(serial: &str, number: &str) -> (Request, View) {
+    (
+        Request::new(
+            Method::DELETE,
+            card_path(serial, &format!("/lines/{}", percent(number))),
+            json!({}),
+        ),
+        View::Card,
+    )
 }
 
 fn card_list(flags: &CardListFlags) -> Request {

@@ -40,7 +40,36 @@ fn serial(card: &Value) -> String {
 #[tokio::test]
 async fn the_whole_guide_can_be_clicked_over_the_socket() {
     let desk = Desk::open().await;
-    project(&desk, "test1", "030 23125101").await;
+    set_up(&desk).await;
+    let bought = quote_and_buy(&desk).await;
+    let pin = bought["pin"].as_str().unwrap();
+    let path = format!("/api/v1/cards/{}", serial(&bought));
+    let shown = desk.get(&path).await;
+    assert_eq!(shown.json.get("pin"), None, "the PIN is in no other answer");
+    let revealed = desk.post(&format!("{path}/pin:reveal"), json!({})).await;
+    assert_eq!(revealed.json["pin"], bought["pin"]);
+
+    run_the_card(&desk, &path).await;
+    let entries = desk.get(&format!("{path}/entries")).await;
+    assert!(entries.json["entries"].as_array().unwrap().len() >= 3);
+    assert_eq!(desk.post("/api/v1/ledger/check", json!({})).await.status, 200);
+
+    let audit = desk.get("/api/v1/audit?limit=100").await;
+    let rows = audit.json["audit"].as_array().unwrap();
+    assert!(rows.len() >= 11, "{} rows", rows.len());
+    assert!(
+        rows.iter()
+            .all(|row| row["actor"].as_str().unwrap().starts_with("uid:"))
+    );
+    assert!(!audit.json.to_string().contains(pin), "no PIN in the audit");
+    assert!(desk.script.lock().unwrap().refreshed >= 3);
+    assert!(desk.script.lock().unwrap().changed.len() >= 6);
+    desk.close().await;
+}
+
+/// The guide's first page: a project, its number and its advisor, each shown back.
+async fn set_up(desk: &Desk) {
+    project(desk, "test1", "030 23125101").await;
     let reply = desk
         .post(
             "/api/v1/targets",
@@ -55,7 +84,10 @@ async fn the_whole_guide_can_be_clicked_over_the_socket() {
     assert_eq!(shown["international"], "+49 30 23125101");
     assert_eq!(shown["international_00"], "0049 30 23125101");
     assert_eq!(shown["national"], "030 23125101");
+}
 
+/// A quote is free and leaves no card; the purchase hands the PIN over in both languages.
+async fn quote_and_buy(desk: &Desk) -> Value {
     let quote = desk
         .post(
             "/api/v1/cards/quote",
@@ -73,7 +105,7 @@ async fn the_whole_guide_can_be_clicked_over_the_socket() {
         json!([])
     );
 
-    let bought = card(&desk, "test1", 20).await;
+    let bought = card(desk, "test1", 20).await;
     let pin = bought["pin"].as_str().unwrap();
     assert!((8..=12).contains(&pin.len()));
     assert_eq!(bought["balance_ms"], 1_200_000);
@@ -85,12 +117,11 @@ async fn the_whole_guide_can_be_clicked_over_the_socket() {
             "{handover}"
         );
     }
-    let path = format!("/api/v1/cards/{}", serial(&bought));
-    let shown = desk.get(&path).await;
-    assert_eq!(shown.json.get("pin"), None, "the PIN is in no other answer");
-    let revealed = desk.post(&format!("{path}/pin:reveal"), json!({})).await;
-    assert_eq!(revealed.json["pin"], bought["pin"]);
+    bought
+}
 
+/// What an operator does with a sold card: bind, top up, unbind, and each change of its state.
+async fn run_the_card(desk: &Desk, path: &str) {
     let bound = desk
         .post(&format!("{path}/lines"), json!({ "number": "0170 1234567" }))
         .await;
@@ -118,21 +149,6 @@ async fn the_whole_guide_can_be_clicked_over_the_socket() {
             reply.json
         );
     }
-    let entries = desk.get(&format!("{path}/entries")).await;
-    assert!(entries.json["entries"].as_array().unwrap().len() >= 3);
-    assert_eq!(desk.post("/api/v1/ledger/check", json!({})).await.status, 200);
-
-    let audit = desk.get("/api/v1/audit?limit=100").await;
-    let rows = audit.json["audit"].as_array().unwrap();
-    assert!(rows.len() >= 11, "{} rows", rows.len());
-    assert!(
-        rows.iter()
-            .all(|row| row["actor"].as_str().unwrap().starts_with("uid:"))
-    );
-    assert!(!audit.json.to_string().contains(pin), "no PIN in the audit");
-    assert!(desk.script.lock().unwrap().refreshed >= 3);
-    assert!(desk.script.lock().unwrap().changed.len() >= 6);
-    desk.close().await;
 }
 
 #[tokio::test]
@@ -160,95 +176,9 @@ async fn an_order_repeated_under_its_key_is_carried_out_once() {
     desk.close().await;
 }
 
-#[tokio::test]
-async fn what_does_not_exist_or_does_not_fit_is_refused_by_name() {
-    let desk = Desk::open().await;
-    project(&desk, "test1", "030 23125101").await;
-    let path = format!("/api/v1/cards/{}", serial(&card(&desk, "test1", 5).await));
-    let lines = format!("{path}/lines");
-    let quote = "/api/v1/cards/quote";
-    for (request, body, status, code) in [
-        (
-            "POST /api/v1/projects",
-            json!({ "name": "test1" }),
-            409,
-            "project_exists",
-        ),
-        ("GET /api/v1/projects/nope", json!(null), 404, "project_not_found"),
-        ("GET /api/v1/cards/nope", json!(null), 404, "card_not_found"),
-        (
-            "GET /api/v1/cards?project=nope",
-            json!(null),
-            404,
-            "project_not_found",
-        ),
-        (
-            "GET /api/v1/calls/00000000000000ff",
-            json!(null),
-            404,
-            "call_not_found",
-        ),
-        (
-            "DELETE /api/v1/numbers/030%20999999",
-            json!(null),
-            404,
-            "number_not_found",
-        ),
-        ("DELETE /api/v1/targets/99", json!(null), 404, "target_not_found"),
-        (
-            quote,
-            json!({ "project": "nope", "minutes": 1 }),
-            404,
-            "project_not_found",
-        ),
-        (
-            quote,
-            json!({ "project": "test1", "minutes": 0 }),
-            422,
-            "invalid_minutes",
-        ),
-        (
-            quote,
-            json!({ "project": "test1", "minutes": -1 }),
-            422,
-            "invalid_minutes",
-        ),
-        (
-            quote,
-            json!({ "project": "test1", "minutes": 10_000 }),
-            422,
-            "invalid_minutes",
-        ),
-        (
-            quote,
-            json!({ "project": "test1", "minutes": "zehn" }),
-            422,
-            "invalid_minutes",
-        ),
-        (
-            "/api/v1/cards",
-            json!({ "project": "test1", "minutes": 1, "note": "x".repeat(201) }),
-            422,
-            "invalid_note",
-        ),
-        (
-            "/api/v1/targets",
-            json!({ "project": "test1", "address": "tel:+49301" }),
-            422,
-            "invalid_target",
-        ),
-        (
-            "/api/v1/numbers",
-            json!({ "number": "030 23125101", "project": "test1", "role": "both" }),
-            409,
-            "number_exists",
-        ),
-        (&lines, json!({ "number": "" }), 422, "number_withheld"),
-        (&lines, json!({ "number": "110" }), 422, "number_short"),
-        (&lines, json!({ "number": "0900 1234567" }), 422, "number_premium"),
-        (&lines, json!({ "number": "0" }), 422, "number_invalid"),
-        (&lines, json!({ "number": "030 23125101" }), 422, "number_own"),
-    ] {
+/// Each request is refused with its status and code; one without a method is a POST.
+async fn refused(desk: &Desk, table: &[(&str, Value, u16, &str)]) {
+    for (request, body, status, code) in table {
         let (method, at) = request.split_once(' ').unwrap_or(("POST", request));
         let body = if body.is_null() {
             String::new()
@@ -258,10 +188,86 @@ async fn what_does_not_exist_or_does_not_fit_is_refused_by_name() {
         let reply = desk.send(method, at, &body, &[]).await;
         assert_eq!(
             (reply.status, reply.code()),
-            (status, code),
+            (*status, *code),
             "{request} {body} {}",
             reply.json
         );
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_exist_or_is_already_there_is_refused_by_name() {
+    let desk = Desk::open().await;
+    project(&desk, "test1", "030 23125101").await;
+    let none = Value::Null;
+    let again = json!({ "number": "030 23125101", "project": "test1", "role": "both" });
+    let astray = json!({ "project": "nope", "minutes": 1 });
+    refused(
+        &desk,
+        &[
+            (
+                "/api/v1/projects",
+                json!({ "name": "test1" }),
+                409,
+                "project_exists",
+            ),
+            ("/api/v1/numbers", again, 409, "number_exists"),
+            (
+                "GET /api/v1/projects/nope",
+                none.clone(),
+                404,
+                "project_not_found",
+            ),
+            ("GET /api/v1/cards/nope", none.clone(), 404, "card_not_found"),
+            (
+                "GET /api/v1/cards?project=nope",
+                none.clone(),
+                404,
+                "project_not_found",
+            ),
+            (
+                "GET /api/v1/calls/00000000000000ff",
+                none.clone(),
+                404,
+                "call_not_found",
+            ),
+            (
+                "DELETE /api/v1/numbers/030%20999999",
+                none.clone(),
+                404,
+                "number_not_found",
+            ),
+            ("DELETE /api/v1/targets/99", none, 404, "target_not_found"),
+            ("/api/v1/cards/quote", astray, 404, "project_not_found"),
+        ],
+    )
+    .await;
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_refused_by_name() {
+    let desk = Desk::open().await;
+    project(&desk, "test1", "030 23125101").await;
+    for minutes in [json!(0), json!(-1), json!(10_000), json!("zehn")] {
+        let body = json!({ "project": "test1", "minutes": minutes });
+        refused(&desk, &[("/api/v1/cards/quote", body, 422, "invalid_minutes")]).await;
+    }
+    let note = json!({ "project": "test1", "minutes": 1, "note": "x".repeat(201) });
+    refused(&desk, &[("/api/v1/cards", note, 422, "invalid_note")]).await;
+    let target = json!({ "project": "test1", "address": "tel:+49301" });
+    refused(&desk, &[("/api/v1/targets", target, 422, "invalid_target")]).await;
+
+    let path = format!("/api/v1/cards/{}", serial(&card(&desk, "test1", 5).await));
+    let lines = format!("{path}/lines");
+    for (number, code) in [
+        ("", "number_withheld"),
+        ("110", "number_short"),
+        ("0900 1234567", "number_premium"),
+        ("0", "number_invalid"),
+        ("030 23125101", "number_own"),
+    ] {
+        refused(&desk, &[(&lines, json!({ "number": number }), 422, code)]).await;
     }
     desk.close().await;
 }

@@ -93,26 +93,7 @@ async fn the_guide_runs_from_the_shell() {
         let output = cardline(&socket, args).await;
         assert_eq!(code(&output), 0, "{args:?}: {}", text(&output.stderr));
     }
-    let bought = cardline(
-        &socket,
-        &[
-            "card",
-            "buy",
-            "--project",
-            "test1",
-            "--minutes",
-            "20",
-            "--note",
-            "\u{202e}rot",
-            "--json",
-        ],
-    )
-    .await;
-    assert_eq!(code(&bought), 0, "{}", text(&bought.stdout));
-    let card = document(&bought);
-    for key in ["serial", "pin", "state", "balance_ms", "price_cents"] {
-        assert!(card.get(key).is_some(), "{key}");
-    }
+    let card = buy_with_note(&socket, "\u{202e}rot").await;
     let serial = card["serial"].as_str().unwrap();
     let shown = cardline(&socket, &["card", "show", serial]).await;
     assert!(text(&shown.stdout).contains("20:00"), "{}", text(&shown.stdout));
@@ -141,6 +122,18 @@ async fn the_guide_runs_from_the_shell() {
         assert!(!output.stdout.is_empty(), "{args:?}");
     }
     desk.close().await;
+}
+
+/// Buys 20 minutes in `test1`; the answer's document has what a script reads.
+async fn buy_with_note(socket: &Path, note: &str) -> Value {
+    let buy = ["card", "buy", "--project", "test1", "--minutes", "20"];
+    let bought = cardline(socket, &[&buy[..], &["--note", note, "--json"]].concat()).await;
+    assert_eq!(code(&bought), 0, "{}", text(&bought.stdout));
+    let card = document(&bought);
+    for key in ["serial", "pin", "state", "balance_ms", "price_cents"] {
+        assert!(card.get(key).is_some(), "{key}");
+    }
+    card
 }
 
 #[tokio::test]
