@@ -5,6 +5,7 @@ mod admin;
 mod config;
 mod ladders;
 mod prompts;
+mod redaction;
 mod serve;
 mod sim;
 mod store;

@@ -66,6 +66,10 @@ pub struct Cast {
     rng: IdSource,
     /// Everyone behaves.
     pub polite: bool,
+    /// All advisors refuse alike today.
+    refusing: Option<u16>,
+    /// All callers guess PINs.
+    robots: bool,
 }
 
 pub fn target_address(project: i64, place: u8) -> SocketAddr {
@@ -98,7 +102,13 @@ impl Cast {
             numbers(&mut directory, &project);
             directory.projects.insert(project.id, Arc::new(project));
         }
+        let bad_day = rng.below(5) == 0 && !polite;
+        let refusing = bad_day
+            .then(|| [404, 410, 484, 486, 488, 503, 600, 603][usize::try_from(rng.below(8)).unwrap_or(0)]);
+        let robots = rng.below(10) == 0 && !polite;
         let cast = Cast {
+            refusing,
+            robots,
             directory,
             pins,
             lines,
@@ -223,6 +233,7 @@ impl Cast {
             let pin = self.pick(&pins);
             keys.push(match self.rng.below(20) {
                 _ if self.polite => Keys::Pin(pin),
+                _ if self.robots => Keys::Pin("99999999".into()),
                 0 => Keys::Silence,
                 1 => Keys::Short,
                 2 => Keys::Restart(pin),
@@ -248,6 +259,9 @@ impl Cast {
         ring += self.span(8 * SECOND);
         match self.rng.below(100) {
             _ if self.polite => acts.push((ring, Act::Answer)),
+            0..=79 if self.refusing.is_some() => {
+                acts.extend(self.refusing.map(|status| (ring, Act::Refuse(status))));
+            }
             0..=5 => {}
             6..=25 => {
                 let status = self.pick(&[302, 401, 403, 404, 422, 480, 486, 488, 491, 500, 503, 600, 603]);
@@ -352,10 +366,11 @@ fn card(rng: &mut IdSource, project: &Project, polite: bool) -> Card {
     if polite {
         balance = balance.max(20_000);
     }
-    let digits = 10_000_000 + rng.below(80_000_000);
+    // High digits only: they stand in few other numbers, and a log is searched for them.
+    let pin = (0..8).map(|_| char::from(b'6' + u8::try_from(rng.below(4)).unwrap_or(0)));
     Card {
         project: project.id,
-        pin: digits.to_string(),
+        pin: pin.collect(),
         state,
         before_block: CardState::Active,
         expires_at: (rng.below(20) == 0 && !polite).then(|| UnixTime::from_ms(WALL_START_MS + 100_000)),

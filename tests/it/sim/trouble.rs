@@ -25,8 +25,8 @@ pub fn plan(world: &mut World) {
         world.at(at, Event::Operator(Operation::MoveWall(ms)));
     }
     world.plane.slow = world.rng.below(3) == 0;
-    if world.rng.below(8) == 0 {
-        world.bounds.ports = 6;
+    if world.rng.below(6) == 0 {
+        world.bounds.ports = 4;
     }
 }
 

@@ -98,6 +98,8 @@ pub struct World {
     pub cast: Cast,
     pub log: Log,
     pub bounds: Bounds,
+    /// Every input and output as `Debug` prints it, if somebody wants to read them.
+    pub spied: Option<Vec<String>>,
     last_status: Option<SwitchStatus>,
     /// How late the switch's deadlines are served.
     lateness: Nanos,
@@ -130,6 +132,7 @@ impl World {
             cast,
             log,
             bounds: Bounds { ports: 64 },
+            spied: None,
             last_status: None,
             lateness: 0,
             out: Vec::new(),
@@ -279,7 +282,13 @@ impl World {
     /// Lets the switch handle one input and carries out what it orders.
     pub fn input(&mut self, input: Input) {
         let mut out = std::mem::take(&mut self.out);
+        if let Some(spied) = &mut self.spied {
+            spied.push(format!("{input:?}"));
+        }
         self.switch.handle(self.now(), input, &mut out);
+        if let Some(spied) = &mut self.spied {
+            spied.extend(out.iter().map(|output| format!("{output:?}")));
+        }
         for output in out.drain(..) {
             self.carry_out(output);
         }

@@ -235,7 +235,14 @@ impl World {
                 ask: AdminAsk::Drain,
             }),
             Operation::Refresh => {
-                let directory = Arc::new(self.cast.directory.clone());
+                let mut directory = self.cast.directory.clone();
+                let off = self.rng.below(6);
+                for (id, project) in &mut directory.projects {
+                    let mut next = (**project).clone();
+                    next.enabled = id.get() != i64::try_from(off).unwrap_or(0);
+                    *project = Arc::new(next);
+                }
+                let directory = Arc::new(directory);
                 self.input(Input::Directory(directory));
             }
             Operation::MoveWall(ms) => {

@@ -69,6 +69,9 @@ impl World {
         let mut out = std::mem::take(&mut self.out);
         self.switch
             .handle(self.now(), Input::Datagram { flow, bytes }, &mut out);
+        if let Some(spied) = &mut self.spied {
+            spied.extend(out.iter().map(|output| format!("{output:?}")));
+        }
         let answered = out.iter().any(|output| matches!(output, Output::Send { .. }));
         assert!(!stray || !answered, "a response was answered");
         for output in out.drain(..) {
