@@ -32,7 +32,7 @@ use crate::driver::sip_udp::{BindFault, SipSockets};
 use crate::driver::{self, Event, Inbox};
 use crate::now::IdSource;
 use crate::secret::Secret;
-use crate::store::{PinKey, Store, StoreFault, StoreOptions};
+use crate::store::{Hold, PinKey, Store, StoreFault, StoreOptions};
 use crate::switch::Switch;
 
 /// Why the daemon does not start, in the operator's words.
@@ -78,6 +78,8 @@ pub struct Running {
     pub feed: Arc<Feed>,
     pub clock: Clock,
     pub store: Store,
+    /// Held until the store is closed.
+    hold: Hold,
     inbox: Inbox,
     directories: Directories,
     desk: Desk,
@@ -99,6 +101,7 @@ pub async fn start(config: Config, file: Option<PathBuf>) -> Result<Running, Sta
         doors,
         token,
         prompts,
+        hold,
         store,
     } = outside(&config, clock).await?;
 
@@ -149,6 +152,7 @@ pub async fn start(config: Config, file: Option<PathBuf>) -> Result<Running, Sta
         config,
         file,
         clock,
+        hold,
         store,
         inbox,
         directories,
@@ -165,11 +169,13 @@ struct Outside {
     doors: Doors,
     token: Option<Secret<String>>,
     prompts: Prompts,
+    hold: Hold,
     store: Store,
 }
 
 async fn outside(config: &Config, clock: Clock) -> Result<Outside, StartFault> {
-    // The doors first: a second daemon must not touch the books of the first.
+    // A second daemon must not touch the books of the first.
+    let hold = Hold::take(&config.store.url)?;
     let listen: Vec<SocketAddr> = config.sip.listen.iter().map(|address| address.udp).collect();
     let sip = SipSockets::bind(&listen)?;
     let doors = Doors::open(&config.admin.socket, config.admin.http).await?;
@@ -191,6 +197,7 @@ async fn outside(config: &Config, clock: Clock) -> Result<Outside, StartFault> {
         doors,
         token,
         prompts,
+        hold,
         store,
     })
 }
@@ -200,6 +207,7 @@ struct Shells {
     config: Config,
     file: Option<PathBuf>,
     clock: Clock,
+    hold: Hold,
     store: Store,
     inbox: Inbox,
     directories: Directories,
@@ -250,6 +258,7 @@ impl Shells {
             feed: self.feed,
             clock,
             store: self.store,
+            hold: self.hold,
             inbox: self.inbox,
             directories: self.directories,
             desk: self.desk,
@@ -325,6 +334,7 @@ impl Running {
             );
         }
         self.store.close().await;
+        drop(self.hold);
     }
 }
 

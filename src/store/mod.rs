@@ -16,6 +16,7 @@ mod check;
 mod correction;
 mod directory;
 mod fault;
+mod files;
 mod ledger;
 mod lines;
 mod numbers;
@@ -38,6 +39,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::now::IdSource;
 
 pub use fault::{AdminError, Refusal, RefusalClass, StoreFault};
+pub use files::Hold;
 pub use pin_key::PinKey;
 pub use recovery::Recovered;
 pub use rows::*;
@@ -136,6 +138,9 @@ impl Store {
         sqlx::any::install_default_drivers();
         let (dialect, url) = connect_url(&options.url)?;
         let durable = options.durable;
+        if dialect == Dialect::Sqlite {
+            files::make_private(&url).map_err(|error| open_fault(&options.url, &error))?;
+        }
         let single = dialect == Dialect::Sqlite && url.contains(":memory:");
         let pool = AnyPoolOptions::new()
             .max_connections(if single { 1 } else { 4 })
@@ -152,6 +157,9 @@ impl Store {
             .run(&pool)
             .await
             .map_err(|error| migrate_fault(&options.url, migrator, &error))?;
+        if dialect == Dialect::Sqlite {
+            files::keep_private(&options.url);
+        }
         let writers = match dialect {
             Dialect::Sqlite => 1,
             Dialect::Postgres => 4,
@@ -300,7 +308,7 @@ async fn prepare(conn: &mut AnyConnection, dialect: Dialect, durable: bool) -> R
     Ok(())
 }
 
-fn open_fault(url: &str, error: &sqlx::Error) -> StoreFault {
+fn open_fault(url: &str, error: &impl ToString) -> StoreFault {
     StoreFault::Open {
         // A password in the URL is nobody's business in a log.
         url: without_password(url),

@@ -82,6 +82,20 @@ async fn a_trunk_is_answered_and_a_stop_leaves_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_database_serves_one_daemon_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = serve::start(config_in(folder.path(), ""), None).await.unwrap();
+    let mut second = config_in(folder.path(), "");
+    second.admin.socket = folder.path().join("second.sock");
+    let refusal = serve::start(second, None).await.unwrap_err().to_string();
+    assert!(refusal.contains("another cardline is serving it"), "{refusal}");
+    assert!(refusal.contains("cardline.db.lock"), "{refusal}");
+    first.stop().await;
+    let next = serve::start(config_in(folder.path(), ""), None).await.unwrap();
+    next.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_drained_daemon_without_calls_ends() {
     let folder = tempfile::tempdir().unwrap();
     let running = serve::start(config_in(folder.path(), ""), None).await.unwrap();

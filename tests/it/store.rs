@@ -1077,6 +1077,26 @@ async fn no_pin_stands_in_the_database_files() {
 }
 
 #[tokio::test]
+async fn nobody_else_may_read_the_files() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let bench = bench().await;
+    bench.buy(5).await;
+    let mode = |name: &str| {
+        let path = bench.dir.path().join(name);
+        path.metadata().unwrap().permissions().mode() & 0o777
+    };
+    let all = ["cardline.db", "cardline.db-wal", "cardline.db-shm"];
+    assert_eq!(all.map(mode), [0o600; 3]);
+    // Files of an older version, which all could read.
+    for name in all {
+        let open = std::fs::Permissions::from_mode(0o644);
+        std::fs::set_permissions(bench.dir.path().join(name), open).unwrap();
+    }
+    Store::open(options(&bench.url)).await.unwrap();
+    assert_eq!(all.map(mode), [0o600; 3]);
+}
+
+#[tokio::test]
 async fn a_database_that_cannot_be_used_says_why() {
     let bench = bench().await;
     let fault = async |options: StoreOptions| match Store::open(options).await {
