@@ -30,7 +30,9 @@ impl Store {
         Ok(LedgerReply::Done)
     }
 
-    /// A row that was closed already (by recovery, or by the first try) stays as it is.
+    /// A row that was closed already (by recovery, or by the first try) stays as it is. What was
+    /// charged is what the books say: a reservation may have expired at its checkpoint while the
+    /// database was away, before the call's own settlement came through.
     pub(super) async fn close_cdr(&self, cdr: &Cdr) -> Result<LedgerReply, StoreFault> {
         let call = cdr.call.to_string();
         let mut db = self.begin().await?;
@@ -49,7 +51,9 @@ impl Store {
         let closed = sqlx::query(
             "UPDATE call SET card_id = $1, target_id = $2, answered_at = $3, ringing_at = $4,
                 advisor_answered_at = $5, bridged_at = $6, ended_at = $7, hold_ms = $8, raw_ms = $9,
-                billed_ms = $10, end_cause = $11, warnings = $12, codec = $13, stats_a = $14, stats_b = $15,
+                billed_ms = COALESCE((SELECT CASE WHEN SUM(CASE WHEN r.state = 'open' THEN 1 ELSE 0 END) = 0
+                    THEN CAST(SUM(r.billed_ms) AS BIGINT) END FROM reservation r WHERE r.call = $17), $10),
+                end_cause = $11, warnings = $12, codec = $13, stats_a = $14, stats_b = $15,
                 tariff_version_id = $16
              WHERE id = $17 AND ended_at IS NULL",
         )

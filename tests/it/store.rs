@@ -489,6 +489,26 @@ async fn what_a_killed_process_left_open_ends_at_its_checkpoint() {
     bench.clean().await;
 }
 
+/// The database was away for longer than the reservation lasted, and the sweeper was faster.
+#[tokio::test]
+async fn a_late_settlement_does_not_make_the_cdr_differ_from_the_books() {
+    let bench = bench().await;
+    let card = bench.active(5, 1).await;
+    assert_eq!(bench.reserve(1, 1, card.id, 60).await, Ok((60_000, false)));
+    let checkpoint = LedgerRequest::Checkpoint {
+        call: CallKey::new(1),
+        card: card.id,
+        used: TalkTime::from_secs(20),
+    };
+    bench.ask(20, &checkpoint).await;
+    assert_eq!(bench.store.expire(now(400)).await.unwrap().billed_ms, 20_000);
+    assert_eq!(bench.settle(1, card.id, 60_000).await, 280_000);
+    bench.close(1, card.id, 60_000).await;
+    let row = bench.store.call_show(CallKey::new(1)).await.unwrap();
+    assert_eq!((row.raw_ms, row.billed_ms), (60_000, 20_000));
+    bench.clean().await;
+}
+
 #[tokio::test]
 async fn a_reservation_past_its_validity_is_ended_by_the_sweeper() {
     let bench = bench().await;
