@@ -13,6 +13,7 @@ use super::clock::Clock;
 use super::{Inbox, PostFault};
 use crate::config::TrunkConfig;
 use crate::media::PromptSetId;
+use crate::now::Now;
 use crate::store::{Store, StoreFault};
 use crate::switch::Input;
 
@@ -73,12 +74,20 @@ pub async fn run(store: Store, directories: Directories, clock: Clock, stop: Arc
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first tick comes at once; the start has just done both.
     round.tick().await;
+    let mut before = clock.now();
     loop {
         tokio::select! {
             () = &mut told => return,
             _ = round.tick() => {}
         }
-        match store.expire(clock.now()).await {
+        let now = clock.now();
+        let last = std::mem::replace(&mut before, now);
+        if was_set(last, now) {
+            // Reservations are valid by the wall clock; live calls renew theirs every few seconds.
+            tracing::warn!("the wall clock was set: expiry waits for a round");
+            continue;
+        }
+        match store.expire(now).await {
             Ok(ended) if ended.reservations > 0 => {
                 tracing::warn!(?ended, "reservations outlived their calls and were ended");
             }
@@ -91,5 +100,41 @@ pub async fn run(store: Store, directories: Directories, clock: Clock, stop: Arc
     }
 }
 
+/// Whether the wall clock moved otherwise than the monotonic one in between.
+fn was_set(before: Now, now: Now) -> bool {
+    let wall = now.wall.as_ms().saturating_sub(before.wall.as_ms());
+    let mono = i64::try_from(now.mono.since(before.mono).as_millis()).unwrap_or(i64::MAX);
+    wall.abs_diff(mono) > STEP_MS
+}
+
+/// Slewing is slower than this in one round.
+const STEP_MS: u64 = 5_000;
 const ROUND: Duration = Duration::from_secs(30);
 const QUEUE_PAUSE: Duration = Duration::from_millis(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::now::{Instant, UnixTime};
+
+    #[test]
+    fn a_clock_that_was_set_is_noticed_and_a_slow_one_is_not() {
+        let at = |mono_ms: u64, wall_ms: i64| Now {
+            mono: Instant::from_nanos(mono_ms * 1_000_000),
+            wall: UnixTime::from_ms(wall_ms),
+        };
+        for (mono_ms, wall_ms, set) in [
+            (30_000, 30_000, false),
+            (30_000, 30_400, false),
+            (90_000, 90_000, false),
+            (30_000, 3_630_000, true),
+            (30_000, -3_570_000, true),
+        ] {
+            assert_eq!(
+                was_set(at(0, 0), at(mono_ms, wall_ms)),
+                set,
+                "{mono_ms} {wall_ms}"
+            );
+        }
+    }
+}
