@@ -20,8 +20,9 @@ use crate::sip::LegEnd;
 const LAST_WORDS: Duration = Duration::from_secs(15);
 /// The media plane closes a stream within one tick; a record does not wait longer for its figures.
 const FIGURES_WITHIN: Duration = Duration::from_secs(2);
-/// The endpoint gives up on a BYE after 64 x T1; a leg that never reports its end is forgotten.
-const LEGS_WITHIN: Duration = Duration::from_secs(40);
+/// The endpoint gives up after 64 x T1 each on a first response, on what follows a CANCEL, and on
+/// a BYE; a leg that has not reported its end by then is forgotten.
+const LEGS_WITHIN: Duration = Duration::from_secs(100);
 /// A late grant is given back by its key if its answer never comes.
 const GRANT_WITHIN: Duration = Duration::from_secs(10);
 

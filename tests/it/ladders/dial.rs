@@ -55,6 +55,32 @@ fn a_target_that_does_not_even_ring() {
 }
 
 #[test]
+fn a_target_that_says_nothing_at_all() {
+    let mut world = World::with(|_| {}, one_target);
+    world.phones[1].gone = true;
+    let mut world = dialling(world);
+    world.until("call    = ended no_answer");
+    check(world, expect_file!["./silent_target.txt"]);
+}
+
+/// The CANCEL waits for the first response, and nothing follows it (RFC 3261 §9.1).
+#[test]
+fn a_target_that_wakes_up_late_and_vanishes_again() {
+    let mut world = World::with(|_| {}, one_target);
+    world.phones[1].gone = true;
+    let mut world = dialling(world);
+    world.run_s(25);
+    world.phones[1].gone = false;
+    world.until("B       < CANCEL");
+    world.phones[1].gone = true;
+    let cancelled = world.now;
+    world.until("call    = over");
+    let after = world.now.since(cancelled).as_secs();
+    assert!((31..=32).contains(&after), "{after} s:\n{}", world.ladder);
+    world.ends();
+}
+
+#[test]
 fn the_second_target_answers() {
     let mut world = World::new();
     world.phones[1].manner = Manner::Reject(486);
