@@ -2,6 +2,7 @@
 //! answered, streams opened and paper work filed here, the same in every state.
 
 use crate::call::CallInput;
+use crate::call::cdr::EndCause;
 use crate::call::cx::Cx;
 use crate::call::refusal;
 use crate::card::LedgerReply;
@@ -165,6 +166,17 @@ fn media(cx: &mut Cx<'_>, side: Side, event: MediaEvent) -> Option<Step> {
     };
     let old = closing > 0 || cx.facts.stream(side).is_none();
     match event {
+        // Not by our order: the media plane has lost the stream, and nobody hears anything any more.
+        MediaEvent::Closed(stats) if !old => {
+            cx.facts.stream(side).take();
+            match side {
+                Side::A => cx.facts.record.stats_a = stats,
+                Side::B => cx.facts.record.stats_b = stats,
+            }
+            tracing::error!(call = %cx.facts.key, %side, "the media of a call broke; the call ends");
+            cx.facts.record.end_cause.get_or_insert(EndCause::Internal);
+            Some(Step::HangUp)
+        }
         MediaEvent::Closed(stats) => {
             match side {
                 Side::A => {

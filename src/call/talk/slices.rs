@@ -144,8 +144,9 @@ impl Bridge {
     /// The card as it is now: is there more than this call's grants, and may it be used?
     fn looked(&mut self, cx: &mut Cx<'_>, card: Box<CardFacts>) {
         let usable = match card.state {
-            CardState::New | CardState::Active => card.expires_at.is_none_or(|at| at > cx.now.wall),
-            CardState::Expired | CardState::Blocked | CardState::Cancelled => false,
+            // Who began to talk in time may talk on after the card's day has ended.
+            CardState::New | CardState::Active | CardState::Expired => true,
+            CardState::Blocked | CardState::Cancelled => false,
         };
         self.forbidden = !usable;
         let usable = usable && !fault::planted(Fault::RechargeLost);

@@ -7,6 +7,7 @@ use cardline::card::{
     BindVerdict, CardFacts, CardState, LedgerReply, LedgerRequest, LineVerdict, PinVerdict, ReserveRefusal,
 };
 use cardline::ids::{CallKey, CardId, ProjectId};
+use cardline::now::UnixTime;
 use cardline::units::TalkTime;
 
 pub struct Card {
@@ -14,6 +15,7 @@ pub struct Card {
     pub state: CardState,
     pub balance_ms: i64,
     pub lines: BTreeSet<String>,
+    pub expires_ms: Option<i64>,
     open: BTreeMap<CallKey, i64>,
     settled: BTreeMap<CallKey, i64>,
 }
@@ -37,6 +39,7 @@ impl Books {
                 state: CardState::New,
                 balance_ms: seconds * 1000,
                 lines: BTreeSet::new(),
+                expires_ms: None,
                 open: BTreeMap::new(),
                 settled: BTreeMap::new(),
             },
@@ -228,7 +231,7 @@ impl Books {
             state: card.state,
             balance: TalkTime::from_ms(card.balance_ms),
             reserved: TalkTime::from_ms(card.open.values().sum()),
-            expires_at: None,
+            expires_at: card.expires_ms.map(UnixTime::from_ms),
             max_parallel: 1,
             open_calls: u32::try_from(card.open.len()).expect("few"),
             bound: false,

@@ -172,6 +172,28 @@ fn a_missed_event_is_found_by_looking() {
 }
 
 #[test]
+fn a_card_whose_day_ends_during_the_talk_talks_on() {
+    let mut world = talking(World::new());
+    world.run_s(10);
+    world.books.card(1).expires_ms = Some(1_772_442_000_000);
+    world.recharges(1, 60);
+    world.run_s(200);
+    world.hangs_up(0);
+    world.until("raw=210.010s billed=211.000s");
+    world.ends();
+}
+
+#[test]
+fn a_call_whose_media_breaks_ends() {
+    let mut world = talking(World::new());
+    world.run_s(30);
+    world.media(Side::A, MediaEvent::Closed(Default::default()));
+    assert!(world.ladder.contains("call    = ended internal"), "{}", world.ladder);
+    world.until("call    = over");
+    assert_eq!(world.books.card(1).available(), 720_000);
+}
+
+#[test]
 fn the_operator_ends_a_talk() {
     let mut world = talking(World::new());
     world.run_s(30);
