@@ -206,9 +206,9 @@ class Case:
         self.calls_seen = 0
         self.values = {"project": f"p{index}", "called": self.called, "caller": f"+4917100{index:05d}",
                        "other_caller": f"+4917200{index:05d}", "talk": folder / "talk.pcap", "think_ms": 300,
-                       "typing_ms": 2500, "try_ms": 4500, "talk_ms": 2000, "ring_ms": 500, "end_ms": 30000,
+                       "typing_ms": 4800, "try_ms": 4500, "talk_ms": 2000, "ring_ms": 500, "end_ms": 30000,
                        "reason": ANY, "advisor_reason": ANY, "wants": ANY, "formats": "8 0 96", "max_forwards": 70,
-                       "status": 200, "pin": "00000000", "extra": ""}
+                       "status": 200, "pin": "1000000001", "pin2": "1000000002", "pin3": "1000000003", "extra": ""}
         self.advisor_ports = [free_port() for _ in range(self.spec.get("targets", 1))]
 
     def run(self):
@@ -233,7 +233,7 @@ class Case:
         cli("number add", self.called, "--project", self.values["project"], "--role", self.spec.get("role", "both"))
         for order, port in enumerate(self.advisor_ports, 1):
             cli("target add", f"sip:advisor@127.0.0.1:{port}", "--project", self.values["project"], "--order",
-                str(order), "--ring-s", str(self.spec.get("ring_s", 4)))
+                str(order), "--ring-s", str(self.spec.get("ring_s", 6)))
 
     def step(self, step):
         if "cli" in step:
