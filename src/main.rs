@@ -1,11 +1,13 @@
 //! The binary: reads the command line, sets up the log, and hands over.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Mutex;
 
 use anyhow::Context;
-use cardline::cli::{self, Command, Exit};
+use cardline::cli::{self, Command, DemoFlags, Exit, Global, Lang};
 use cardline::config::{LogConfig, LogFormat};
+use cardline::demo::{self, Daemon, DemoOptions};
 use cardline::serve::{self, check};
 use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
@@ -16,7 +18,7 @@ fn main() -> ExitCode {
         Command::Client(verb) => return cli::run_client(&cli.global, verb),
         Command::Serve { config } => serve(&config),
         Command::Check { config } => check(&config, cli.global.json),
-        Command::Demo(_) => Err(anyhow::anyhow!("the demo is not part of this build")),
+        Command::Demo(flags) => demo(&cli.global, flags),
     };
     match ended {
         Ok(exit) => exit.into(),
@@ -57,6 +59,59 @@ fn check(file: &Path, json: bool) -> anyhow::Result<Exit> {
         }
     }
     Ok(if right { Exit::Ok } else { Exit::Failed })
+}
+
+/// Plays the demo in a folder of its own; exit 1 if a scene went wrong.
+fn demo(global: &Global, flags: DemoFlags) -> anyhow::Result<Exit> {
+    let folder = demo_folder(flags.keep)?;
+    let log = std::fs::File::create(folder.join("cardline.log")).context("cannot write the log")?;
+    let filter = EnvFilter::new("info,cardline=debug");
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(Mutex::new(log))
+        .init();
+    let options = DemoOptions {
+        headless: flags.headless || global.json,
+        lang: global.lang.unwrap_or(Lang::De),
+        speed: flags.speed,
+    };
+    let runtime = runtime()?;
+    let running = runtime
+        .block_on(serve::start(demo::daemon_config(&folder), None))
+        .context("cannot start")?;
+    let daemon = Daemon {
+        sip: *running.sip.first().context("no SIP address")?,
+        socket: running.admin_socket.clone(),
+        clock: running.clock,
+        runtime: runtime.handle().clone(),
+    };
+    let ready = running.ready_line();
+    let summary = demo::run(&options, &folder, &daemon, running.feed.follow(), &ready);
+    runtime.block_on(running.stop());
+    let summary = summary.context("the demo's phones")?;
+    if global.json {
+        println!("{}", summary.document);
+    } else {
+        println!("{}", summary.text);
+    }
+    Ok(if summary.passed { Exit::Ok } else { Exit::Failed })
+}
+
+/// `keep`, or a new folder among the system's temporary ones.
+fn demo_folder(keep: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    let folder =
+        keep.unwrap_or_else(|| std::env::temp_dir().join(format!("cardline-demo-{}", std::process::id())));
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    let folder = folder.canonicalize().context("the folder's own path")?;
+    let used = folder.join("cardline.db").exists();
+    anyhow::ensure!(
+        !used,
+        "{} holds an earlier demo; name another folder with --keep",
+        folder.display()
+    );
+    Ok(folder)
 }
 
 fn runtime() -> anyhow::Result<Runtime> {

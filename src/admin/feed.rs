@@ -2,6 +2,7 @@
 //! events. A listener that does not read loses the connection, never memory of ours.
 
 use std::pin::Pin;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 
@@ -17,17 +18,34 @@ use crate::switch::{CallEvent, CallHappening};
 #[derive(Debug, Default)]
 pub struct Feed {
     listeners: Mutex<Vec<mpsc::Sender<Bytes>>>,
+    /// Listeners inside of this process.
+    followers: Mutex<Vec<SyncSender<CallEvent>>>,
 }
 
 impl Feed {
     /// Called by the driver for each `Output::Event`.
     pub fn publish(&self, at: UnixTime, event: &CallEvent) {
+        self.followers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|follower| follower.try_send(event.clone()).is_ok());
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         if listeners.is_empty() {
             return;
         }
         let line = Bytes::from(format!("{}\n", event_json(at, event)));
         listeners.retain(|listener| listener.try_send(line.clone()).is_ok());
+    }
+
+    /// Everything from now on, for a listener in this process; one that falls behind by
+    /// [`BACKLOG`] events is let go.
+    pub fn follow(&self) -> Receiver<CallEvent> {
+        let (sender, receiver) = sync_channel(BACKLOG);
+        self.followers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(sender);
+        receiver
     }
 
     /// `None` when too many listen already.

@@ -19,7 +19,8 @@ use serde_json::json;
 
 use crate::cli::Lang;
 use crate::config::{CallConfig, CalledFrom, Cidr, Config, ListenAddr, NumberFormat, TrunkConfig};
-use crate::now::{IdSource, Instant, Now};
+use crate::driver::clock::Clock;
+use crate::now::{IdSource, Instant};
 use crate::sip::endpoint::{Endpoint, EndpointConfig};
 use crate::switch::CallEvent;
 use crate::units::TalkTime;
@@ -38,20 +39,16 @@ pub const WARNING_S: u32 = 15;
 #[derive(Clone, Debug)]
 pub struct DemoOptions {
     pub headless: bool,
-    pub json: bool,
     pub lang: Lang,
-    /// Divides the length of the first card: 1 to 3.
+    /// Divides the length of the first card: 1 or 2.
     pub speed: u32,
-    /// Where the recording and the database stay; default: a new folder below the system's own
-    /// for temporary files.
-    pub keep: Option<PathBuf>,
 }
 
 /// A running daemon, as the composition root hands it over.
 pub struct Daemon {
     pub sip: SocketAddr,
     pub socket: PathBuf,
-    pub clock: fn() -> Now,
+    pub clock: Clock,
     pub runtime: tokio::runtime::Handle,
 }
 
@@ -86,7 +83,10 @@ pub fn daemon_config(folder: &Path) -> Config {
 #[derive(Debug)]
 pub struct Summary {
     pub passed: bool,
+    /// For programs.
     pub document: serde_json::Value,
+    /// For people.
+    pub text: String,
 }
 
 /// Plays the scenes; blocks the calling thread for about two minutes.
@@ -98,8 +98,9 @@ pub fn run(
     folder: &Path,
     daemon: &Daemon,
     feed: mpsc::Receiver<CallEvent>,
+    ready: &str,
 ) -> std::io::Result<Summary> {
-    let epoch = (daemon.clock)().mono;
+    let epoch = daemon.clock.mono();
     let phone = |name, tone_hz, seed| {
         Phone::start(PhoneSpec {
             name,
@@ -120,8 +121,9 @@ pub fn run(
         clock: daemon.clock,
         talks: Vec::new(),
     };
+    stage.screen.line(ready);
     let port = stage.advisor.sip.port();
-    let talk = TalkTime::from_secs(45 / options.speed.clamp(1, 3));
+    let talk = TalkTime::from_secs(45 / options.speed.clamp(1, 2));
     let mut scenes = Vec::new();
     let mut figures = CutFigures::default();
     let verdict = play(
@@ -135,7 +137,6 @@ pub fn run(
     let Stage {
         caller,
         advisor,
-        screen,
         talks,
         ..
     } = stage;
@@ -143,18 +144,15 @@ pub fn run(
     let verdict = verdict.and_then(|()| both_heard_one_another(&talks, epoch, &left, &right));
     let recording = folder.join("conversation.wav");
     recording::write_stereo(&recording, &left.ear, &right.ear)?;
-    Ok(summary(
-        &Facts {
-            verdict,
-            scenes,
-            figures,
-            talk,
-            left,
-            right,
-            recording,
-        },
-        &screen,
-    ))
+    Ok(summary(&Facts {
+        verdict,
+        scenes,
+        figures,
+        talk,
+        left,
+        right,
+        recording,
+    }))
 }
 
 fn play(
@@ -221,7 +219,7 @@ struct Facts {
     recording: PathBuf,
 }
 
-fn summary(facts: &Facts, screen: &Screen) -> Summary {
+fn summary(facts: &Facts) -> Summary {
     let mut pacing = facts.left.pacing_us.clone();
     pacing.sort_unstable();
     let p99 = pacing.get(pacing.len() * 99 / 100).copied().unwrap_or(0);
@@ -233,24 +231,6 @@ fn summary(facts: &Facts, screen: &Screen) -> Summary {
         .iter()
         .map(|(name, outcome)| json!({ "scene": name, "ok": outcome.is_ok(), "why": outcome.as_ref().err() }))
         .collect();
-    screen.heading("summary");
-    for (name, outcome) in &facts.scenes {
-        let word = outcome
-            .as_ref()
-            .map_or_else(|why| format!("✗ {why}"), |()| "✓".to_owned());
-        screen.line(&format!("{name}  {word}"));
-    }
-    if let Err(flop) = &facts.verdict {
-        screen.line(&format!("✗ {flop}"));
-    }
-    let error_ms = f64::from(i32::try_from(facts.figures.error_us).unwrap_or(i32::MAX)) / 1000.0;
-    screen.line(&format!(
-        "cut-off error {error_ms:+.1} ms, charged {} ms of {} ms, RTP lost {lost}, prompt pacing p99 {:.2} ms",
-        facts.figures.billed.as_ms(),
-        facts.talk.as_ms(),
-        f64::from(u32::try_from(p99).unwrap_or(u32::MAX)) / 1000.0
-    ));
-    screen.line(&format!("sound: {}", facts.recording.display()));
     let document = json!({
         "ok": passed,
         "scenes": scenes,
@@ -264,7 +244,40 @@ fn summary(facts: &Facts, screen: &Screen) -> Summary {
         "rtp_lost": lost,
         "recording": facts.recording,
     });
-    Summary { passed, document }
+    Summary {
+        passed,
+        document,
+        text: text(facts, p99, lost),
+    }
+}
+
+/// The summary in lines.
+fn text(facts: &Facts, pacing_us: u64, lost: u64) -> String {
+    let ms = |us: i64| f64::from(i32::try_from(us).unwrap_or(i32::MAX)) / 1000.0;
+    let mut lines = vec![String::new()];
+    for (name, outcome) in &facts.scenes {
+        let word = outcome
+            .as_ref()
+            .map_or_else(|why| format!("✗ {why}"), |()| "✓".to_owned());
+        lines.push(format!("scene {name}  {word}"));
+    }
+    lines.extend(facts.verdict.as_ref().err().map(|flop| format!("✗ {flop}")));
+    lines.push(format!(
+        "cut-off error {:+.1} ms, charged {} ms of {} ms, RTP packets lost {lost}, prompt pacing p99 {:.2} ms",
+        ms(facts.figures.error_us),
+        facts.figures.billed.as_ms(),
+        facts.talk.as_ms(),
+        ms(i64::try_from(pacing_us).unwrap_or(i64::MAX)),
+    ));
+    let folder = facts.recording.parent().unwrap_or(Path::new("."));
+    lines.push(format!(
+        "the conversation: {} (left the caller's ear, right the advisor's)",
+        facts.recording.display()
+    ));
+    lines.push(format!("log and database: {}", folder.display()));
+    lines.push("next: cp config/example.toml cardline.toml, name your trunk, then".to_owned());
+    lines.push("  cardline check --config cardline.toml && cardline serve --config cardline.toml".to_owned());
+    lines.join("\n")
 }
 
 /// A phone's own SIP endpoint, which takes calls from the daemon only.

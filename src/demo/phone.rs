@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use crate::driver::clock::Clock;
 use crate::ids::LegKey;
 use crate::now::{IdSource, Instant, Now};
 use crate::sdp::negotiate::{self, LocalMedia};
@@ -87,7 +88,7 @@ pub struct PhoneSpec {
     pub tone_hz: u32,
     pub seed: u64,
     /// Reads the demo's one clock.
-    pub clock: fn() -> Now,
+    pub clock: Clock,
     /// Begin of the recording.
     pub epoch: Instant,
 }
@@ -205,7 +206,7 @@ impl Machine {
     }
 
     fn now(&self) -> Now {
-        (self.spec.clock)()
+        self.spec.clock.now()
     }
 
     fn command(&mut self, command: PhoneCommand) {

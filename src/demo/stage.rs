@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::call::cdr::EndCause;
-use crate::now::{Instant, Now};
+use crate::driver::clock::Clock;
+use crate::now::Instant;
 use crate::secret::{Digit, Secret};
 use crate::switch::{CallEvent, CallHappening};
 use crate::units::TalkTime;
@@ -28,7 +29,7 @@ pub struct Stage {
     pub operator: Operator,
     pub feed: mpsc::Receiver<CallEvent>,
     pub screen: Screen,
-    pub clock: fn() -> Now,
+    pub clock: Clock,
     /// When both sides should hear one another: from, to.
     pub talks: Vec<(Instant, Instant)>,
 }
@@ -48,7 +49,7 @@ pub struct Ending {
 
 impl Stage {
     pub fn now(&self) -> Instant {
-        (self.clock)().mono
+        self.clock.mono()
     }
 
     /// Shows what happens until `wanted` says that it has seen enough.
@@ -112,13 +113,19 @@ impl Stage {
         Ok(granted)
     }
 
+    /// Waits until the call has ended and its books are closed.
     pub fn until_ended(&self, patience: Duration) -> Result<Ending, Flop> {
+        let mut ending = None;
         self.until("the end of the call", patience, |what| match what {
-            CallHappening::Ended { cause, raw, billed } => Some(Ending {
-                cause: *cause,
-                raw: *raw,
-                billed: *billed,
-            }),
+            CallHappening::Ended { cause, raw, billed } => {
+                ending = Some(Ending {
+                    cause: *cause,
+                    raw: *raw,
+                    billed: *billed,
+                });
+                None
+            }
+            CallHappening::State("over") => ending,
             CallHappening::Started
             | CallHappening::State(_)
             | CallHappening::Playing { .. }
