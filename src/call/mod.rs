@@ -121,6 +121,9 @@ pub struct Call {
     facts: Facts,
     /// `None` only while a state runs, or after it panicked.
     state: Option<State>,
+    /// Planted by a test: the script panics at its next input.
+    #[cfg(test)]
+    breaks: bool,
 }
 
 enum State {
@@ -167,6 +170,8 @@ impl Call {
         let mut call = Call {
             facts: facts(admission, stream, env),
             state: Some(State::Answer(Answer)),
+            #[cfg(test)]
+            breaks: false,
         };
         let mut cx = call.workplace(env, out);
         cx.open_cdr(opening);
@@ -188,6 +193,8 @@ impl Call {
         let Some(before) = self.state.take() else {
             return;
         };
+        #[cfg(test)]
+        assert!(!std::mem::take(&mut self.breaks), "a panic planted by a test");
         let old = before.name();
         let mut cx = self.workplace(env, out);
         let Some(step) = step::digest(&mut cx, input) else {
@@ -231,6 +238,12 @@ impl Call {
         }
         let state = Ending::start(&mut cx, EndCause::Internal);
         self.state = Some(state);
+    }
+
+    /// Lets the script panic at its next input.
+    #[cfg(test)]
+    pub fn break_next(&mut self) {
+        self.breaks = true;
     }
 
     /// The next deadline of the state or of the paper work.

@@ -62,14 +62,7 @@ pub fn start(
 ) -> io::Result<JoinHandle<()>> {
     let stop = Arc::new(AtomicBool::new(false));
     let receivers = parts.sip.receive(inbox, &stop)?;
-    let mut running = Loop {
-        parts,
-        queue,
-        out: Vec::new(),
-        feedback: VecDeque::new(),
-        ending: Ending::No,
-        broken: 0,
-    };
+    let mut running = Loop::new(parts, queue);
     Builder::new().name("switch".to_owned()).spawn(move || {
         running.run();
         stop.store(true, Ordering::Relaxed);
@@ -106,23 +99,43 @@ enum Ending {
 }
 
 impl Loop {
+    fn new(parts: Parts, queue: Queue) -> Loop {
+        Loop {
+            parts,
+            queue,
+            out: Vec::new(),
+            feedback: VecDeque::new(),
+            ending: Ending::No,
+            broken: 0,
+        }
+    }
+
     fn run(&mut self) {
+        self.begin();
+        while !self.over() {
+            self.turn();
+        }
+    }
+
+    fn begin(&mut self) {
         let ports = std::mem::take(&mut self.parts.ports);
         self.handle(self.parts.clock.now(), Input::Ports(ports));
-        while !self.over() {
-            let mut next = self.wait();
-            let now = self.parts.clock.now();
-            let mut budget = EVENTS_A_TURN;
-            while let Some(event) = next.take() {
-                self.take(now, event);
-                budget -= 1;
-                if budget > 0 {
-                    next = self.queue.next_waiting();
-                }
+    }
+
+    /// One wait, one reading of the clock, one batch.
+    fn turn(&mut self) {
+        let mut next = self.wait();
+        let now = self.parts.clock.now();
+        let mut budget = EVENTS_A_TURN;
+        while let Some(event) = next.take() {
+            self.take(now, event);
+            budget -= 1;
+            if budget > 0 {
+                next = self.queue.next_waiting();
             }
-            if self.due(now) {
-                self.handle(now, Input::Timeout);
-            }
+        }
+        if self.due(now) {
+            self.handle(now, Input::Timeout);
         }
     }
 
@@ -246,3 +259,7 @@ const EVENTS_A_TURN: u32 = 64;
 const GRACE: Duration = Duration::from_secs(3);
 /// Panics outside of any call that are borne in one life.
 const MOST_BROKEN: u32 = 16;
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

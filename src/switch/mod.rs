@@ -250,6 +250,12 @@ impl Switch {
         self.endpoint.load()
     }
 
+    /// Lets a call's script panic at its next input.
+    #[cfg(test)]
+    pub fn break_call(&mut self, key: CallKey) {
+        self.calls.get_mut(&key).expect("a live call").break_next();
+    }
+
     fn push(&mut self, work: Work) {
         self.queue.push_back(work);
     }

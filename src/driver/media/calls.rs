@@ -40,6 +40,9 @@ pub(super) struct Calls {
     buffer: Vec<u8>,
     out: AudioOut,
     reports: Reports,
+    /// Planted by a test: this call's machine panics at its next input.
+    #[cfg(test)]
+    pub(super) breaks: Option<CallKey>,
 }
 
 struct Slot {
@@ -100,6 +103,8 @@ impl Calls {
                 inbox,
                 waiting: VecDeque::new(),
             },
+            #[cfg(test)]
+            breaks: None,
         }
     }
 
@@ -218,7 +223,13 @@ impl Calls {
             return;
         };
         let (bank, out) = (&*self.bank, &mut self.out);
-        let ran = catch_unwind(AssertUnwindSafe(|| slot.audio.handle(now, input, bank, out)));
+        #[cfg(test)]
+        let breaks = self.breaks.take_if(|call| *call == slot.call).is_some();
+        let ran = catch_unwind(AssertUnwindSafe(|| {
+            #[cfg(test)]
+            assert!(!breaks, "a panic planted by a test");
+            slot.audio.handle(now, input, bank, out);
+        }));
         if ran.is_err() {
             tracing::error!(call = %slot.call, "the media of a call panicked; its media ends, other calls go on");
             self.abandon(place);

@@ -63,6 +63,9 @@ enum Task {
         sockets: SocketPair,
     },
     Stop,
+    /// A test lets this call's machine panic at its next input.
+    #[cfg(test)]
+    Break(CallKey),
 }
 
 impl MediaPlane {
@@ -142,6 +145,12 @@ impl MediaPlane {
         self.stock.freed(port);
         let fresh = self.stock.refill();
         (!fresh.is_empty()).then_some(Input::Ports(fresh))
+    }
+
+    /// Lets a call's machine panic at its next input.
+    #[cfg(test)]
+    pub fn break_call(&self, call: CallKey) {
+        self.send(call, Task::Break(call));
     }
 
     /// Ends all legs and threads.

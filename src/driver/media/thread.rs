@@ -39,6 +39,8 @@ impl Worker {
                 Ok(Task::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(Task::Order(order)) => self.calls.order(now, &order),
                 Ok(Task::Open { order, sockets }) => self.calls.open(now, &order, sockets),
+                #[cfg(test)]
+                Ok(Task::Break(call)) => self.calls.breaks = Some(call),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if now >= next_look {
