@@ -3,6 +3,7 @@
 
 mod admin;
 mod config;
+mod daemon;
 mod ladders;
 mod prompts;
 mod redaction;

@@ -10,7 +10,7 @@ use cardline::serve::{self, StartFault};
 /// A wait that long is a failure; nothing waits for it when all is well.
 const FAILED: Duration = Duration::from_secs(10);
 
-fn config_in(folder: &Path, more: &str) -> Config {
+pub fn config_in(folder: &Path, more: &str) -> Config {
     let folder = folder.display();
     let text = format!(
         r#"

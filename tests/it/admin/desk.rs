@@ -176,7 +176,7 @@ fn answer(script: &mut Script, ask: &AdminAsk) -> AdminReply {
     }
 }
 
-async fn ask<T>(io: T, method: &str, path: &str, body: &str, headers: &[(&str, &str)]) -> Reply
+pub async fn ask<T>(io: T, method: &str, path: &str, body: &str, headers: &[(&str, &str)]) -> Reply
 where
     T: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {

@@ -1,6 +1,6 @@
 //! The admin listener over a real socket and a real database.
 
-mod desk;
+pub mod desk;
 mod guide;
 mod process;
 mod shell;

@@ -188,7 +188,11 @@ fn a_call_whose_media_breaks_ends() {
     let mut world = talking(World::new());
     world.run_s(30);
     world.media(Side::A, MediaEvent::Closed(Default::default()));
-    assert!(world.ladder.contains("call    = ended internal"), "{}", world.ladder);
+    assert!(
+        world.ladder.contains("call    = ended internal"),
+        "{}",
+        world.ladder
+    );
     world.until("call    = over");
     assert_eq!(world.books.card(1).available(), 720_000);
 }
