@@ -1,8 +1,9 @@
 //! Seeded simulation of the whole switch: phones, network, media plane, store and operator are
 //! played, every fault is drawn from one number, and time is a variable.
 //!
-//! `SIM_SEED=n cargo test --test it sim` replays one seed with its whole log;
-//! `CARDLINE_SIM_SEEDS=200000` runs more of them.
+//! `SIM_SEED=n cargo test --test it sim -- --nocapture` replays one seed with its whole log;
+//! `CARDLINE_SIM_SEEDS=200000` runs more of them, `CARDLINE_SIM_FIRST=n` others, and
+//! `CARDLINE_SIM_SURVEY=1` goes on after a failure and prints one line for each.
 
 mod books;
 pub mod build;

@@ -3,7 +3,7 @@
 use cardline::card::{CardState, LedgerRequest};
 use cardline::ids::{CallKey, CardId, LedgerId};
 
-use super::phone::SECOND;
+use super::phone::{Phone, SECOND};
 use super::text::Text;
 use super::world::World;
 
@@ -48,9 +48,16 @@ pub fn at_request(world: &mut World, id: LedgerId, request: &LedgerRequest) {
     match request {
         LedgerRequest::Settle(settlement) => {
             world.books.touched.insert(settlement.card, world.now);
+            let key = (settlement.call, settlement.card);
+            if world.books.renewing.contains_key(&key) {
+                world.books.blind.insert(key);
+            }
             if !settlement.billed.is_zero() {
                 settled_once(world, settlement.call, settlement.card);
             }
+        }
+        LedgerRequest::CloseCdr(cdr) => {
+            world.books.closed.entry(cdr.call).or_insert(world.now);
         }
         LedgerRequest::Renew { op, call, card, .. } => {
             let before = world.books.renewing.insert((*call, *card), (id, *op));
@@ -66,8 +73,7 @@ pub fn at_request(world: &mut World, id: LedgerId, request: &LedgerRequest) {
         | LedgerRequest::Bind { .. }
         | LedgerRequest::Reserve { .. }
         | LedgerRequest::Checkpoint { .. }
-        | LedgerRequest::ReadCard { .. }
-        | LedgerRequest::CloseCdr(_) => {}
+        | LedgerRequest::ReadCard { .. } => {}
     }
 }
 
@@ -114,8 +120,10 @@ pub fn judge(world: &mut World) {
             phone.call_id, phone.tag
         );
         let other = phone.tag.starts_with('f') && phone.answered;
+        // Whichever answer comes first wins.
+        let lost = |rival: &Phone| rival.call_id == phone.call_id && rival.dismissed;
         assert!(
-            !other || phone.dismissed || tainted || world.link.is_bad(),
+            !other || world.phones.iter().any(lost) || tainted || world.link.is_bad(),
             "the other device {} of {} was never dismissed",
             phone.tag,
             phone.call_id
