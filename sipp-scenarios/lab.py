@@ -150,14 +150,15 @@ def fill(name, values):
 
 class Sipp:
     """One SIPp process that plays one side of one call."""
-    def __init__(self, case, name, values, remote=None, local="127.0.0.1", port=None, echo=False):
+    def __init__(self, case, name, values, remote=None, local="127.0.0.1", port=None, echo=False,
+                 more=("-m", "1")):
         self.name, case.count = f"{case.name}-{case.count}-{name}", case.count + 1
         self.dir = case.dir
         xml = case.dir / f"{self.name}.xml"
         xml.write_text(fill(f"{name}.xml", values))
         self.stat = case.dir / f"{self.name}.csv"
         command = ["sipp", "-sf", xml, "-i", local, "-p", str(port or free_port()), "-mp", str(free_port(4, 4)),
-                   "-m", "1", "-nostdin", "-trace_stat", "-stf", self.stat, "-fd", "1",
+                   *more, "-nostdin", "-trace_stat", "-stf", self.stat, "-fd", "1",
                    "-trace_err", "-error_file", case.dir / f"{self.name}.err",
                    "-trace_msg", "-message_file", case.dir / f"{self.name}.msg",
                    "-timeout", f"{values['end_ms'] // 1000 + 60}s", "-timeout_error"]
