@@ -206,7 +206,7 @@ class Case:
         self.called = f"+4930231{index:05d}"
         self.calls_seen = 0
         self.values = {"project": f"p{index}", "called": self.called, "caller": f"+4917100{index:05d}",
-                       "other_caller": f"+4917200{index:05d}", "talk": folder / "talk.pcap", "think_ms": 300,
+                       "other_caller": f"+4917200{index:05d}", "third_caller": f"+4917300{index:05d}", "talk": folder / "talk.pcap", "think_ms": 300,
                        "typing_ms": 4800, "try_ms": 4500, "talk_ms": 2000, "ring_ms": 500, "end_ms": 30000,
                        "reason": ANY, "advisor_reason": ANY, "wants": ANY, "formats": "8 0 96", "max_forwards": 70,
                        "status": 200, "pin": "1000000001", "pin2": "1000000002", "pin3": "1000000003", "extra": ""}
