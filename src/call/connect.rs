@@ -1,7 +1,9 @@
 //! BIND, ANNOUNCE, OFFER and RESERVE: from the card to the granted talk time.
 
+use std::time::Duration;
+
 use crate::call::cdr::EndCause;
-use crate::call::cx::Cx;
+use crate::call::cx::{Cx, OpenCard};
 use crate::call::dial::Dial;
 use crate::call::directory::Role;
 use crate::call::ending::{Ending, Farewell, refuse};
@@ -251,6 +253,34 @@ impl Offer {
 pub(super) struct Paid {
     pub card: Box<CardFacts>,
     pub reservation: Reservation,
+    /// Earlier talk on the same reservation; the card was recharged at zero.
+    pub talked: Talked,
+}
+
+/// Talk that is over but not settled yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Talked {
+    pub raw: TalkTime,
+    pub billed: TalkTime,
+    /// What the pauses of the clock have taken of their limit.
+    pub paused: Duration,
+}
+
+impl Paid {
+    /// Ends the use of the card: charges what was talked before, which mostly is nothing.
+    pub fn end(self, cx: &mut Cx<'_>) {
+        cx.settle(self.reservation, self.talked.raw, self.talked.billed);
+    }
+
+    /// What would be charged if the call broke now.
+    pub fn shadow(&self) -> OpenCard {
+        OpenCard {
+            card: self.card.card,
+            granted: self.reservation.total(),
+            used: self.talked.raw,
+            owed: self.talked.billed,
+        }
+    }
 }
 
 /// The ledger is deciding on the first slice; the caller may leave first.
@@ -314,8 +344,15 @@ impl Reserve {
     fn answered(self, cx: &mut Cx<'_>, reply: LedgerReply) -> State {
         match reply {
             LedgerReply::Reserved(reservation) => {
-                let card = self.card;
-                Dial::start(cx, Paid { card, reservation })
+                let (card, talked) = (self.card, Talked::default());
+                Dial::start(
+                    cx,
+                    Paid {
+                        card,
+                        reservation,
+                        talked,
+                    },
+                )
             }
             LedgerReply::NotReserved(ReserveRefusal::InUse) => refuse(cx, Refusal::CardInUse),
             LedgerReply::NotReserved(ReserveRefusal::Empty) => empty(cx),
@@ -362,11 +399,6 @@ impl Cx<'_> {
         self.facts.record.billed = self.facts.record.billed.saturating_add(settlement.billed);
         self.facts.open = None;
         self.file_settlement(settlement);
-    }
-
-    /// Nothing was used.
-    pub fn release(&mut self, reservation: Reservation) {
-        self.settle(reservation, TalkTime::ZERO, TalkTime::ZERO);
     }
 
     /// Whether a slice was granted is not known; if one was, it is given back.

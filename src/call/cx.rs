@@ -116,6 +116,8 @@ pub(super) struct OpenCard {
     pub card: CardId,
     pub granted: TalkTime,
     pub used: TalkTime,
+    /// The charge if both sides are not heard now: for talk before a recharge at zero.
+    pub owed: TalkTime,
 }
 
 /// What the CDR will say.

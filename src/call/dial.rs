@@ -2,7 +2,7 @@
 
 use crate::call::cdr::CallAttempt;
 use crate::call::connect::Paid;
-use crate::call::cx::{Cx, OpenCard};
+use crate::call::cx::Cx;
 use crate::call::directory::Target;
 use crate::call::ending::{Ending, refuse};
 use crate::call::refusal::{self, Refusal};
@@ -13,7 +13,7 @@ use crate::call::talk::Bridge;
 use crate::call::{CallOutput, Deadline, State};
 use crate::fault::{self, Fault};
 use crate::ids::{LegKey, PlayId, Side};
-use crate::media::MediaCommand;
+use crate::media::{MediaCommand, PromptId};
 use crate::now::Instant;
 use crate::secret::Digit;
 use crate::sip::{self, Caller};
@@ -46,12 +46,17 @@ impl Dial {
     }
 
     pub fn start(cx: &mut Cx<'_>, paid: Paid) -> State {
-        cx.facts.open = Some(OpenCard {
-            card: paid.card.card,
-            granted: paid.reservation.total(),
-            used: crate::units::TalkTime::ZERO,
-        });
-        let connecting = Some(cx.play(Side::A, vec![fixed::CONNECTING]));
+        Dial::begin(cx, paid, vec![fixed::CONNECTING])
+    }
+
+    /// The card was recharged while its caller waited at zero.
+    pub fn recharged(cx: &mut Cx<'_>, paid: Paid) -> State {
+        Dial::begin(cx, paid, vec![fixed::TOPUP_LIVE, fixed::CONNECTING])
+    }
+
+    fn begin(cx: &mut Cx<'_>, paid: Paid, words: Vec<PromptId>) -> State {
+        cx.facts.open = Some(paid.shadow());
+        let connecting = Some(cx.play(Side::A, words));
         let hunt = Hunt {
             next: 0,
             why: None,
@@ -91,14 +96,14 @@ impl Dial {
                 if fault::planted(Fault::KeptOnLeave) {
                     std::mem::forget(self.paid);
                 } else {
-                    cx.release(self.paid.reservation);
+                    self.paid.end(cx);
                 }
                 Ending::caller_gone(cx, &end)
             }
             Step::HangUp => {
                 attempt_ended(cx, 487);
                 cx.drop_advisor(refusal::normal());
-                cx.release(self.paid.reservation);
+                self.paid.end(cx);
                 Ending::killed(cx)
             }
             Step::Ledger(_, reply) => {
@@ -222,12 +227,12 @@ impl Accept {
             }
             Step::CallerGone(end) => {
                 cx.drop_advisor(refusal::normal());
-                cx.release(self.paid.reservation);
+                self.paid.end(cx);
                 Ending::caller_gone(cx, &end)
             }
             Step::HangUp => {
                 cx.drop_advisor(refusal::normal());
-                cx.release(self.paid.reservation);
+                self.paid.end(cx);
                 Ending::killed(cx)
             }
             Step::Ledger(_, reply) => {
@@ -299,7 +304,7 @@ const fn rank(why: Refusal) -> u8 {
 }
 
 fn give_up(cx: &mut Cx<'_>, paid: Paid, hunt: &Hunt) -> State {
-    cx.release(paid.reservation);
+    paid.end(cx);
     refuse(cx, hunt.why.unwrap_or(Refusal::NoAnswer))
 }
 

@@ -20,6 +20,7 @@
 //! | Accept   | B presses 1 within 10 s        | Bridge; else the next target                              |
 //! | Bridge   | the end (HOLD: paused clock)   | zero: Pin for another card (FINAL); B leaves: Farewell;   |
 //! |          |                                | A leaves, media lost: Ending                              |
+//! | (FINAL)  | as Pin, or a recharge          | recharge: Dial; else as Pin                               |
 //! | Farewell | end of the last words          | Ending                                                    |
 //! | Ending   | legs, figures, books, late     | Over                                                      |
 //! |          | grants                         |                                                           |
@@ -44,6 +45,7 @@ mod dial;
 mod ending;
 mod entry;
 mod guard;
+mod kept;
 mod pin;
 mod step;
 mod stream;
@@ -229,7 +231,7 @@ impl Call {
             let billed = if heard {
                 tariff.bill(open.used, open.granted)
             } else {
-                TalkTime::ZERO
+                open.owed
             };
             // The reservation itself went down with the state, unless that was not to blame.
             let reservation =
@@ -350,9 +352,9 @@ impl State {
             State::Dial(state) => Some(state.into_paid().reservation),
             State::Accept(state) => Some(state.into_paid().reservation),
             State::Bridge(state) => Some(state.into_paid().reservation),
+            State::Pin(state) => state.into_paid().map(|paid| paid.reservation),
             State::Answer(_)
             | State::FindLine(_)
-            | State::Pin(_)
             | State::Bind(_)
             | State::Announce(_)
             | State::Offer(_)

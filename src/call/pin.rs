@@ -6,16 +6,19 @@
 use std::time::Duration;
 
 use crate::call::cdr::EndCause;
+use crate::call::connect::Paid;
 use crate::call::cx::Cx;
+use crate::call::dial::Dial;
 use crate::call::ending::{Ending, Farewell, refuse};
 use crate::call::entry::{ANSWER_WITHIN, Proof, check};
 use crate::call::guard::Care;
+use crate::call::kept::Kept;
 use crate::call::refusal::Refusal;
 use crate::call::speech::fixed;
 use crate::call::step::Step;
 use crate::call::{Deadline, State};
 use crate::card::pin::retry_delay;
-use crate::card::{LedgerReply, LedgerRequest, PinVerdict};
+use crate::card::{CardFacts, CardState, LedgerReply, LedgerRequest, PinVerdict};
 use crate::ids::{LedgerId, PlayId, Side};
 use crate::media::{MediaCommand, PromptId};
 use crate::now::Instant;
@@ -31,6 +34,8 @@ pub(super) struct Pin {
     typed: Typed,
     phase: Phase,
     silences: u32,
+    /// The card that was used up in this call; a recharge goes on with it.
+    kept: Option<Kept>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -78,6 +83,25 @@ impl Pin {
         Pin::ask(cx, prompts, Purpose::Another(silence))
     }
 
+    /// Zero: `exhausted`, and the reservation waits for a recharge.
+    pub fn used_up(cx: &mut Cx<'_>, paid: Paid) -> State {
+        cx.facts.open = Some(paid.shadow());
+        // All of it is used: whoever ends the reservation after a crash charges that.
+        cx.ask(LedgerRequest::Checkpoint {
+            call: cx.facts.key,
+            card: paid.card.card,
+            used: paid.talked.raw,
+        });
+        let prompts = vec![fixed::EXHAUSTED, fixed::OTHER_PIN];
+        let mut pin = Pin::asking(cx, prompts, Purpose::Another(EndCause::CreditEnd));
+        pin.kept = Some(Kept::new(cx, paid));
+        pin.into()
+    }
+
+    pub fn into_paid(self) -> Option<Paid> {
+        self.kept.map(Kept::into_paid)
+    }
+
     pub fn name(&self) -> &'static str {
         match self.purpose {
             Purpose::Another(EndCause::CreditEnd) => "final",
@@ -87,22 +111,38 @@ impl Pin {
 
     pub fn next_timeout(&self, ivr_until: Instant) -> Option<Deadline> {
         let own = match self.phase {
-            Phase::Prompt(_) => return Some((ivr_until, "ivr")),
-            Phase::Listen { digit_by, try_by } => (digit_by.min(try_by), "digit"),
-            Phase::Asked { by, .. } => (by, "pin"),
-            Phase::Delay { until } => (until, "delay"),
+            Phase::Prompt(_) => None,
+            Phase::Listen { digit_by, try_by } => Some((digit_by.min(try_by), "digit")),
+            Phase::Asked { by, .. } => Some((by, "pin")),
+            Phase::Delay { until } => Some((until, "delay")),
         };
-        Some(own.min((ivr_until, "ivr")))
+        let recharge = self.kept.as_ref().map(|kept| (kept.next_timeout(), "recharge"));
+        [own, recharge, Some((ivr_until, "ivr"))]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
-    pub fn handle(self, cx: &mut Cx<'_>, step: Step) -> State {
+    pub fn handle(mut self, cx: &mut Cx<'_>, step: Step) -> State {
         match step {
             Step::Digit(Side::A, digit) => self.digit(cx, digit),
             Step::PlayEnded(id) => self.play_ended(cx, id),
             Step::Ledger(id, reply) => self.ledger(cx, id, reply),
             Step::Timeout => self.timeout(cx),
-            Step::CallerGone(end) => Ending::caller_gone(cx, &end),
-            Step::HangUp => Ending::killed(cx),
+            Step::CardChanged(card) => {
+                if let Some(kept) = &mut self.kept {
+                    kept.changed(cx, card);
+                }
+                self.into()
+            }
+            Step::CallerGone(end) => {
+                self.end_kept(cx);
+                Ending::caller_gone(cx, &end)
+            }
+            Step::HangUp => {
+                self.end_kept(cx);
+                Ending::killed(cx)
+            }
             Step::CallerReady
             | Step::Ringing
             | Step::AdvisorAnswered
@@ -114,7 +154,6 @@ impl Pin {
             | Step::FirstPacket
             | Step::Lost(..)
             | Step::Back(_)
-            | Step::CardChanged(_)
             | Step::Cleared => self.into(),
         }
     }
@@ -131,14 +170,31 @@ impl Pin {
     }
 
     fn ask(cx: &mut Cx<'_>, prompts: Vec<PromptId>, purpose: Purpose) -> State {
+        Pin::asking(cx, prompts, purpose).into()
+    }
+
+    fn asking(cx: &mut Cx<'_>, prompts: Vec<PromptId>, purpose: Purpose) -> Pin {
         let play = cx.play(Side::A, prompts);
         Pin {
             purpose,
             typed: Typed::nothing(),
             phase: Phase::Prompt(play),
             silences: 0,
+            kept: None,
         }
-        .into()
+    }
+
+    /// The call ends, or goes on with another card.
+    fn end_kept(&mut self, cx: &mut Cx<'_>) {
+        if let Some(kept) = self.kept.take() {
+            kept.into_paid().end(cx);
+        }
+    }
+
+    /// Says a "no" and ends the call.
+    fn refuse(mut self, cx: &mut Cx<'_>, refusal: Refusal) -> State {
+        self.end_kept(cx);
+        refuse(cx, refusal)
     }
 
     /// Prompts again, in the same entry.
@@ -225,13 +281,21 @@ impl Pin {
         }
     }
 
-    fn ledger(self, cx: &mut Cx<'_>, id: LedgerId, reply: LedgerReply) -> State {
+    fn ledger(mut self, cx: &mut Cx<'_>, id: LedgerId, reply: LedgerReply) -> State {
+        let reply = match &mut self.kept {
+            Some(kept) => match kept.answered(cx, id, reply) {
+                Ok(true) => return self.recharged(cx),
+                Ok(false) => return self.into(),
+                Err(reply) => reply,
+            },
+            None => reply,
+        };
         let ours = matches!(self.phase, Phase::Asked { id: asked, .. } if asked == id);
         match reply {
-            LedgerReply::Pin(PinVerdict::Right(card)) if ours => check(cx, card, Proof::Pin),
+            LedgerReply::Pin(PinVerdict::Right(card)) if ours => self.right(cx, card),
             LedgerReply::Pin(PinVerdict::Wrong) if ours => self.wrong(cx),
-            LedgerReply::Pin(PinVerdict::Locked) if ours => refuse(cx, Refusal::Locked),
-            LedgerReply::Unavailable if ours => refuse(cx, Refusal::StoreDown),
+            LedgerReply::Pin(PinVerdict::Locked) if ours => self.refuse(cx, Refusal::Locked),
+            LedgerReply::Unavailable if ours => self.refuse(cx, Refusal::StoreDown),
             other @ (LedgerReply::Done
             | LedgerReply::Line(_)
             | LedgerReply::Pin(_)
@@ -248,6 +312,34 @@ impl Pin {
         }
     }
 
+    /// There is talk time on the used-up card again: the same talk goes on.
+    fn recharged(self, cx: &mut Cx<'_>) -> State {
+        match self.kept {
+            Some(kept) => Dial::recharged(cx, kept.into_paid()),
+            None => self.into(),
+        }
+    }
+
+    /// Another card, or the used-up one once more.
+    fn right(mut self, cx: &mut Cx<'_>, card: Box<CardFacts>) -> State {
+        let same = self.kept.as_mut().filter(|kept| kept.card() == card.card);
+        let Some(kept) = same.filter(|_| card.state == CardState::Active) else {
+            self.end_kept(cx);
+            return check(cx, card, Proof::Pin);
+        };
+        let more = card.available().as_ms() > 0;
+        kept.seen(cx, card);
+        if more {
+            let digit_by = cx.mono() + cx.config().other_pin;
+            self.phase = Phase::Listen {
+                digit_by,
+                try_by: digit_by,
+            };
+            return self.into();
+        }
+        self.prompt(cx, vec![fixed::CARD_EMPTY, fixed::OTHER_PIN])
+    }
+
     /// Slows down after each wrong PIN: 1, 2, 4 s, and more for withheld callers under attack.
     fn wrong(mut self, cx: &mut Cx<'_>) -> State {
         cx.facts.wrong_pins += 1;
@@ -262,7 +354,7 @@ impl Pin {
             Care::Usual
         };
         if cx.facts.wrong_pins >= cx.config().pin_tries {
-            return refuse(cx, Refusal::PinFailed);
+            return self.refuse(cx, Refusal::PinFailed);
         }
         if care == Care::Strict {
             // The pause is taken before the goodbye, or a new call would be the faster way.
@@ -275,6 +367,9 @@ impl Pin {
 
     fn timeout(mut self, cx: &mut Cx<'_>) -> State {
         let now = cx.mono();
+        if let Some(kept) = &mut self.kept {
+            kept.timeout(cx);
+        }
         if now >= cx.facts.ivr_until {
             return self.give_up(cx);
         }
@@ -285,11 +380,11 @@ impl Pin {
                     None => self.silent(cx),
                 }
             }
-            Phase::Asked { by, .. } if now >= by => refuse(cx, Refusal::StoreDown),
+            Phase::Asked { by, .. } if now >= by => self.refuse(cx, Refusal::StoreDown),
             Phase::Delay { until } if now >= until => {
                 self.silences = 0;
                 if cx.facts.wrong_pins >= cx.config().pin_tries {
-                    return refuse(cx, Refusal::PinFailed);
+                    return self.refuse(cx, Refusal::PinFailed);
                 }
                 self.prompt(cx, vec![fixed::PIN_WRONG, fixed::PIN_ENTER])
             }
@@ -309,7 +404,8 @@ impl Pin {
         }
     }
 
-    fn give_up(self, cx: &mut Cx<'_>) -> State {
+    fn give_up(mut self, cx: &mut Cx<'_>) -> State {
+        self.end_kept(cx);
         match self.purpose {
             Purpose::Entry if cx.facts.wrong_pins > 0 => refuse(cx, Refusal::PinFailed),
             Purpose::Entry => refuse(cx, Refusal::PinNone),

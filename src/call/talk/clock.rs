@@ -9,6 +9,8 @@ use crate::units::TalkTime;
 /// the limit allow.
 #[derive(Clone, Debug)]
 pub(in crate::call) struct TalkClock {
+    /// Charged talk before this bridge.
+    before: Duration,
     /// The bridge (t0).
     started: Instant,
     /// Pauses that are over.
@@ -20,8 +22,9 @@ pub(in crate::call) struct TalkClock {
 }
 
 impl TalkClock {
-    pub fn started(now: Instant, most: Duration) -> TalkClock {
+    pub fn started(now: Instant, most: Duration, before: Duration) -> TalkClock {
         TalkClock {
+            before,
             started: now,
             paused: Duration::ZERO,
             since: None,
@@ -31,7 +34,7 @@ impl TalkClock {
 
     /// Charged talk up to `at`, exact to the nanosecond.
     pub fn used(&self, at: Instant) -> Duration {
-        at.since(self.started).saturating_sub(self.pauses(at))
+        self.before + at.since(self.started).saturating_sub(self.pauses(at))
     }
 
     /// All pauses up to `at` together.
@@ -44,7 +47,10 @@ impl TalkClock {
     pub fn end(&self, granted: TalkTime) -> Option<Instant> {
         match self.since {
             Some(_) => None,
-            None => Some(self.started + self.paused + granted.to_duration()),
+            None => {
+                let left = granted.to_duration().saturating_sub(self.before);
+                Some(self.started + self.paused + left)
+            }
         }
     }
 
@@ -81,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_pause_moves_the_end_by_its_own_length() {
-        let mut clock = TalkClock::started(at(1_000), Duration::from_secs(600));
+        let mut clock = TalkClock::started(at(1_000), Duration::from_secs(600), Duration::ZERO);
         assert_eq!(clock.end(TalkTime::from_secs(120)), Some(at(121_000)));
         clock.pause(at(11_000));
         assert_eq!(clock.end(TalkTime::from_secs(120)), None);
@@ -93,8 +99,16 @@ mod tests {
     }
 
     #[test]
+    fn earlier_talk_counts() {
+        let clock = TalkClock::started(at(5_000), Duration::ZERO, Duration::from_secs(60));
+        assert_eq!(clock.used(at(4_000)), Duration::from_secs(60));
+        assert_eq!(clock.used(at(8_000)), Duration::from_secs(63));
+        assert_eq!(clock.end(TalkTime::from_secs(100)), Some(at(45_000)));
+    }
+
+    #[test]
     fn pauses_end_when_their_sum_is_used_up() {
-        let mut clock = TalkClock::started(at(0), Duration::from_secs(10));
+        let mut clock = TalkClock::started(at(0), Duration::from_secs(10), Duration::ZERO);
         clock.pause(at(5_000));
         clock.resume(at(9_000));
         clock.pause(at(20_000));

@@ -6,7 +6,7 @@ mod warnings;
 mod watch;
 
 use crate::call::cdr::EndCause;
-use crate::call::connect::Paid;
+use crate::call::connect::{Paid, Talked};
 use crate::call::cx::{Cx, OpenCard};
 use crate::call::ending::{Ending, Farewell, refuse};
 use crate::call::feed::CallHappening;
@@ -68,15 +68,17 @@ impl Bridge {
             .project
             .hold_pause
             .unwrap_or_default()
-            .min(cx.config().hold_max);
+            .min(cx.config().hold_max)
+            .saturating_sub(paid.talked.paused);
         if fault::planted(Fault::ClockFromInvite) {
             now = cx.facts.max_until - cx.config().max_call;
         }
         let announced = paid.card.available();
+        let before = paid.talked.raw.to_duration();
         let mut bridge = Bridge {
             warnings: Warnings::new(cx, announced),
             paid,
-            clock: TalkClock::started(now, most_pause),
+            clock: TalkClock::started(now, most_pause, before),
             slices: Slices::Idle,
             look_at: now,
             watch: Watch::armed(now + cx.rules.no_media),
@@ -194,7 +196,7 @@ impl Bridge {
     fn direction(&mut self, cx: &mut Cx<'_>) {
         let now = cx.mono();
         if fault::planted(Fault::RefreshMovesClock) {
-            self.clock = TalkClock::started(now, std::time::Duration::ZERO);
+            self.clock = TalkClock::started(now, std::time::Duration::ZERO, std::time::Duration::ZERO);
         }
         if cx.facts.on_hold(Side::B) || fault::planted(Fault::CallerHoldIsFree) && cx.facts.on_hold(Side::A) {
             self.clock.pause(now);
@@ -224,13 +226,13 @@ impl Bridge {
     fn checkpointed(&self, cx: &mut Cx<'_>) {
         let now = cx.mono();
         cx.facts.open = Some(OpenCard {
-            card: self.paid.card.card,
-            granted: self.paid.reservation.total(),
             used: self.talk(now).used,
+            ..self.paid.shadow()
         });
     }
 
-    /// Zero: the advisor is released first, the card is settled, the caller may go on with another.
+    /// Zero: the advisor is released first; the caller may go on with another card, or with this one
+    /// if it is recharged.
     fn cut(self, cx: &mut Cx<'_>) -> State {
         if !self.paid.reservation.is_last() {
             // The store was away for longer than the slice lasted. `tech` says that nothing was
@@ -241,14 +243,14 @@ impl Bridge {
             self.stop(cx, refusal::normal(), None);
             return refuse(cx, Refusal::CardBlocked);
         }
-        self.stop(cx, refusal::reasons(EndCause::CreditEnd), None);
+        let paid = self.part(cx, refusal::reasons(EndCause::CreditEnd), None);
         cx.facts.used_up = true;
         if !cx.facts.caller_has_digits() {
+            paid.end(cx);
             return Farewell::start(cx, EndCause::CreditEnd, vec![fixed::EXHAUSTED]);
         }
         cx.facts.ivr_until = cx.mono() + cx.config().before_bridge;
-        let prompts = vec![fixed::EXHAUSTED, fixed::OTHER_PIN];
-        Pin::another(cx, prompts, EndCause::CreditEnd)
+        Pin::used_up(cx, paid)
     }
 
     /// An end that has nothing to do with the media: charged until now.
@@ -292,21 +294,27 @@ impl Bridge {
         Farewell::start(cx, EndCause::NoMedia, vec![fixed::DEAD_AIR])
     }
 
-    /// Releases the advisor, then settles what was talked until now, or until the last audio.
-    /// Nothing is charged if one side was never heard (product.md 3.5).
+    /// Releases the advisor, then settles.
     fn stop(self, cx: &mut Cx<'_>, reasons: Vec<Reason>, lost_at: Option<Instant>) {
+        self.part(cx, reasons, lost_at).end(cx);
+    }
+
+    /// Releases the advisor and works out what was talked until now, or until the last audio.
+    /// Nothing is charged if one side was never heard (product.md 3.5).
+    fn part(mut self, cx: &mut Cx<'_>, reasons: Vec<Reason>, lost_at: Option<Instant>) -> Paid {
         let until = lost_at.unwrap_or(cx.mono()).min(cx.mono());
         let granted = self.paid.reservation.total();
         let mut raw = self.talk(until).used;
         if let (true, Some(bridged)) = (fault::planted(Fault::WallClock), cx.facts.record.bridged_at) {
             raw = TalkTime::from_ms(cx.now.wall.as_ms() - bridged.as_ms());
         }
-        let pauses = TalkTime::from_duration(self.clock.pauses(until));
-        cx.facts.record.paused = cx.facts.record.paused.saturating_add(pauses);
+        let pauses = self.clock.pauses(until);
+        let paused = cx.facts.record.paused;
+        cx.facts.record.paused = paused.saturating_add(TalkTime::from_duration(pauses));
         let billed = if cx.facts.heard(Side::A) && cx.facts.heard(Side::B) {
             cx.facts.project.tariff.bill(raw, granted)
         } else {
-            TalkTime::ZERO
+            self.paid.talked.billed
         };
         cx.drop_advisor(reasons);
         if fault::planted(Fault::SettledTwice) {
@@ -318,6 +326,11 @@ impl Bridge {
                 billed,
             });
         }
-        cx.settle(self.paid.reservation, raw, billed);
+        self.paid.talked = Talked {
+            raw,
+            billed,
+            paused: self.paid.talked.paused + pauses,
+        };
+        self.paid
     }
 }

@@ -221,3 +221,70 @@ fn a_panic_ends_its_call_and_settles_the_last_checkpoint() {
     let world = talking(world);
     check(world, expect_file!["./internal.txt"]);
 }
+
+#[test]
+fn a_recharge_at_zero_goes_on_with_the_same_card() {
+    let mut world = World::new();
+    world.books.card(1).balance_ms = 20_000;
+    let mut world = talking(world);
+    world.until("call    = final");
+    world.run_s(5);
+    world.recharges(1, 60);
+    world.until("call    = bridge");
+    world.run_s(10);
+    world.hangs_up(1);
+    let mut world = check(world, expect_file!["./recharge_at_zero.txt"]);
+    assert_eq!(world.books.card(1).balance_ms, 80_000 - 31_000);
+}
+
+#[test]
+fn a_recharge_at_zero_is_cut_at_the_second_again() {
+    let mut world = World::new();
+    world.books.card(1).balance_ms = 20_000;
+    let mut world = talking(world);
+    world.until("call    = final");
+    // Nobody tells of this one.
+    world.books.card(1).balance_ms += 60_000;
+    world.until("call    = bridge");
+    let bridged = world.now;
+    world.until("call    = final");
+    let talked = world.now.since(bridged).as_millis();
+    assert!(
+        (59_980..=60_010).contains(&talked),
+        "{talked} ms:\n{}",
+        world.ladder
+    );
+    world.hangs_up(0);
+    world.until("ended credit_end raw=80.000s billed=80.000s");
+    world.ends();
+    assert_eq!(world.books.card(1).balance_ms, 0);
+}
+
+#[test]
+fn an_advisor_who_is_gone_after_a_recharge_at_zero_costs_nothing_more() {
+    let mut world = World::new();
+    world.books.card(1).balance_ms = 20_000;
+    let mut world = talking(world);
+    world.until("call    = final");
+    world.phones[1].manner = Manner::Reject(480);
+    world.phones[2].manner = Manner::Reject(480);
+    world.recharges(1, 60);
+    world.until("ended credit_end raw=20.000s billed=20.000s");
+    world.ends();
+    assert_eq!(world.books.card(1).balance_ms, 60_000);
+}
+
+#[test]
+fn the_same_pin_at_zero_asks_for_the_recharge() {
+    let mut world = World::new();
+    world.books.card(1).balance_ms = 20_000;
+    let mut world = talking(world);
+    world.until("call    = final");
+    world.types(Side::A, super::PIN);
+    let words = "play card_empty other_pin";
+    assert!(world.ladder.contains(words), "{}", world.ladder);
+    world.recharges(1, 60);
+    world.until("call    = bridge");
+    world.hangs_up(0);
+    world.ends();
+}

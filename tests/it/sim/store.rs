@@ -34,6 +34,8 @@ pub struct Card {
 pub struct Row {
     pub granted: i64,
     pub used: i64,
+    /// The talk at each renewal of a row that was used up.
+    pub resumed: Vec<i64>,
     /// First answers by their keys, so that a repetition changes nothing.
     ops: BTreeMap<OpId, (i64, bool)>,
     pub settled: Option<Settlement>,
@@ -336,6 +338,9 @@ impl Store {
             return LedgerReply::NotReserved(ReserveRefusal::State(state));
         }
         let slice = want.min(available);
+        if slice > 0 && row.used >= row.granted {
+            row.resumed.push(row.used);
+        }
         row.granted += slice;
         let last = slice == available;
         row.ops.insert(op, (row.granted, last));
