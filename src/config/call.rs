@@ -54,7 +54,7 @@ pub struct CallConfig {
     /// The store is asked again this often when it was away, and as a safety net for recharges.
     #[serde(deserialize_with = "seconds", rename = "retry_s")]
     pub retry: Duration,
-    /// Warnings before the end, in falling order: the first spoken, the last three soft tones.
+    /// Warnings before the end, in falling order: 60 is spoken, any other is three soft tones.
     pub warnings_s: Vec<u32>,
     /// Longest end prompt after the cut.
     #[serde(deserialize_with = "seconds", rename = "end_prompt_s")]
