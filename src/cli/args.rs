@@ -121,7 +121,7 @@ pub struct DemoFlags {
     /// No live picture, only the summary
     #[arg(long)]
     pub headless: bool,
-    /// Shorten waiting between scenes by this factor
+    /// Divide the length of the first card, 45 s, by this: 1 or 2
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub speed: u32,
     /// Keep database, log and recording in this folder
