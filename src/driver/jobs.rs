@@ -2,47 +2,46 @@
 //!
 //! Deliberately absent: webhooks and self-checks.
 
-use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::clock::Clock;
 use super::{Inbox, PostFault};
-use crate::config::TrunkConfig;
-use crate::media::PromptSetId;
+use crate::call::directory::Directory;
 use crate::now::Now;
 use crate::store::{Store, StoreFault};
 use crate::switch::Input;
 
+/// Reads the directory from the store.
+pub type ReadDirectory = Box<dyn Fn() -> DirectoryRead + Send + Sync>;
+/// The store's answer, to be awaited.
+pub type DirectoryRead = Pin<Box<dyn Future<Output = Result<Directory, StoreFault>> + Send>>;
+
 /// Reads the directory from the store and gives it to the switch; also when the operator has just
 /// changed something. Clones share it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Directories(Arc<Shared>);
 
-#[derive(Debug)]
 struct Shared {
-    store: Store,
+    read: ReadDirectory,
     inbox: Inbox,
-    prompt_sets: BTreeMap<String, PromptSetId>,
-    trunks: Vec<TrunkConfig>,
+    /// Held from reading to posting: of two refreshes at a time, the one that read first must not be
+    /// the last to be taken, or the switch would forget what an operator was told is in force.
+    in_turn: Mutex<()>,
 }
 
 impl Directories {
-    /// `prompt_sets`: the loaded languages by name.
-    pub fn new(
-        store: Store,
-        inbox: Inbox,
-        prompt_sets: BTreeMap<String, PromptSetId>,
-        trunks: Vec<TrunkConfig>,
-    ) -> Directories {
+    pub fn new(read: ReadDirectory, inbox: Inbox) -> Directories {
         Directories(Arc::new(Shared {
-            store,
+            read,
             inbox,
-            prompt_sets,
-            trunks,
+            in_turn: Mutex::new(()),
         }))
     }
 
@@ -52,10 +51,8 @@ impl Directories {
     /// What the store says; the switch keeps the directory that it has.
     pub async fn refresh(&self) -> Result<usize, StoreFault> {
         let shared = &self.0;
-        let directory = shared
-            .store
-            .directory(&shared.prompt_sets, &shared.trunks)
-            .await?;
+        let _turn = shared.in_turn.lock().await;
+        let directory = (shared.read)().await?;
         let numbers = directory.numbers.len();
         let mut input = Input::Directory(Arc::new(directory));
         while let Err(PostFault::Full(back)) = shared.inbox.post(input) {
@@ -63,6 +60,12 @@ impl Directories {
             tokio::time::sleep(QUEUE_PAUSE).await;
         }
         Ok(numbers)
+    }
+}
+
+impl fmt::Debug for Directories {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Directories").finish_non_exhaustive()
     }
 }
 
@@ -114,8 +117,56 @@ const QUEUE_PAUSE: Duration = Duration::from_millis(2);
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
     use super::*;
+    use crate::call::directory::{Number, Role};
+    use crate::driver::{Event, inbox};
+    use crate::ids::{NumberId, ProjectId};
     use crate::now::{Instant, UnixTime};
+    use crate::units::E164;
+
+    /// A store with one number, whose id tells the version; the first reading answers late.
+    fn slow_at_first(version: &Arc<AtomicI64>, go: &Arc<Notify>) -> ReadDirectory {
+        let (version, go) = (Arc::clone(version), Arc::clone(go));
+        Box::new(move || {
+            let (go, seen) = (Arc::clone(&go), version.load(Ordering::SeqCst));
+            Box::pin(async move {
+                if seen == 1 {
+                    go.notified().await;
+                }
+                let number = Number {
+                    id: NumberId::new(seen),
+                    project: ProjectId::new(1),
+                    role: Role::Both,
+                };
+                let e164 = E164::parse("+4930231250").expect("a number");
+                Ok(Directory {
+                    numbers: [(e164, number)].into(),
+                    ..Directory::default()
+                })
+            })
+        })
+    }
+
+    #[tokio::test]
+    async fn of_two_refreshes_at_a_time_the_newer_reading_stays() {
+        let (inbox, queue) = inbox();
+        let (version, go) = (Arc::new(AtomicI64::new(1)), Arc::new(Notify::new()));
+        let directories = Directories::new(slow_at_first(&version, &go), inbox);
+        // In this order: the first reads and waits, the second may overtake it, then it is let go on.
+        let second = async {
+            version.store(2, Ordering::SeqCst);
+            directories.refresh().await
+        };
+        let (first, second, ()) = tokio::join!(directories.refresh(), second, async { go.notify_one() });
+        assert_eq!((first.ok(), second.ok()), (Some(1), Some(1)));
+        let mut taken = Vec::new();
+        while let Some(Event::Input(Input::Directory(directory))) = queue.next_waiting() {
+            taken.extend(directory.numbers.values().map(|number| number.id));
+        }
+        assert_eq!(taken, [NumberId::new(1), NumberId::new(2)]);
+    }
 
     #[test]
     fn a_clock_that_was_set_is_noticed_and_a_slow_one_is_not() {

@@ -12,10 +12,10 @@ use crate::admin::Hook;
 use crate::admin::live::SwitchPort;
 use crate::call::CallRules;
 use crate::call::speech::Grammar;
-use crate::config::{AdminConfig, Config};
+use crate::config::{AdminConfig, Config, TrunkConfig};
 use crate::driver::Inbox;
 use crate::driver::clock::Clock;
-use crate::driver::jobs::Directories;
+use crate::driver::jobs::{Directories, ReadDirectory};
 use crate::driver::ledger::Ask;
 use crate::driver::media::MediaPlan;
 use crate::media::{MediaLimits, PromptSetId};
@@ -112,6 +112,22 @@ pub fn ask(store: Store, clock: Clock) -> Ask {
     Box::new(move |request| {
         let store = store.clone();
         Box::pin(async move { store.ledger(clock.now(), &request).await })
+    })
+}
+
+/// `prompt_sets`: the loaded languages by name.
+pub fn read_directory(
+    store: Store,
+    prompt_sets: BTreeMap<String, PromptSetId>,
+    trunks: Vec<TrunkConfig>,
+) -> ReadDirectory {
+    let plan = Arc::new((store, prompt_sets, trunks));
+    Box::new(move || {
+        let plan = Arc::clone(&plan);
+        Box::pin(async move {
+            let (store, prompt_sets, trunks) = &*plan;
+            store.directory(prompt_sets, trunks).await
+        })
     })
 }
 

@@ -20,7 +20,7 @@ use crate::admin::feed::Feed;
 use crate::admin::live::SwitchPort;
 use crate::admin::socket::DoorFault;
 use crate::admin::{self, Admin, Doors};
-use crate::config::Config;
+use crate::config::{Config, MediaConfig};
 use crate::driver::clock::{Clock, random_seed};
 use crate::driver::jobs::{self, Directories};
 use crate::driver::ledger::Desk;
@@ -30,6 +30,7 @@ use crate::driver::run::{self, Parts};
 use crate::driver::shutdown::{Signals, insist};
 use crate::driver::sip_udp::{BindFault, SipSockets};
 use crate::driver::{self, Event, Inbox};
+use crate::media::MediaPort;
 use crate::now::IdSource;
 use crate::secret::Secret;
 use crate::store::{Hold, PinKey, Store, StoreFault, StoreOptions};
@@ -113,13 +114,7 @@ pub async fn start(config: Config, file: Option<PathBuf>) -> Result<Running, Sta
     let bank = Arc::new(prompts.bank);
     let mut media =
         MediaPlane::start(&plan, &bank, clock, &inbox, &mut ids).map_err(system("a media thread"))?;
-    let ports = media.refill();
-    if ports.is_empty() {
-        return Err(StartFault::NoPorts {
-            address: config.media.listen,
-            ports: format!("{}-{}", config.media.ports.start(), config.media.ports.end()),
-        });
-    }
+    let ports = first_ports(&mut media, &config.media)?;
     let desk = Desk::new(
         assemble::ask(store.clone(), clock),
         inbox.clone(),
@@ -127,7 +122,10 @@ pub async fn start(config: Config, file: Option<PathBuf>) -> Result<Running, Sta
         config.store.timeout,
     );
     // It waits in the queue until the loop begins.
-    let directories = Directories::new(store.clone(), inbox.clone(), prompts.sets, config.trunks.clone());
+    let directories = Directories::new(
+        assemble::read_directory(store.clone(), prompts.sets, config.trunks.clone()),
+        inbox.clone(),
+    );
     let numbers = directories.refresh().await?;
     let port = Arc::new(assemble::switch_port(inbox.clone()));
     let feed = Arc::new(Feed::default());
@@ -161,6 +159,17 @@ pub async fn start(config: Config, file: Option<PathBuf>) -> Result<Running, Sta
         token,
     };
     Ok(shells.open(doors, port, addresses, (numbers, prompts.count), ended))
+}
+
+fn first_ports(media: &mut MediaPlane, config: &MediaConfig) -> Result<Vec<MediaPort>, StartFault> {
+    let ports = media.refill();
+    if ports.is_empty() {
+        return Err(StartFault::NoPorts {
+            address: config.listen,
+            ports: format!("{}-{}", config.ports.start(), config.ports.end()),
+        });
+    }
+    Ok(ports)
 }
 
 /// What the daemon needs of the world, each opened or refused.
