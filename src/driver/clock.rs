@@ -1,26 +1,26 @@
 //! The only reader of the machine's clocks: it turns them into the core's `Now`; and the seed of
 //! its chance.
 //!
-//! The monotonic epoch lies one hour before the process began, so that the core may subtract a
-//! span from an early instant without meeting zero.
+//! Monotonic time is the system's own, so that a successor of this process can go on from a time
+//! that this one noted. It counts from one hour before the boot: the core may subtract a span from
+//! an early instant without meeting zero. It stands still while the machine is suspended; nobody
+//! talks then.
 
-use std::io::Read;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::fmt;
+use std::io::{self, Read};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::now::{self, Now, UnixTime};
 
-/// A copyable clock; every copy counts from the same epoch.
+/// A copyable clock; every copy, in every process since the boot, counts from the same epoch.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    started: Instant,
-}
+pub struct Clock(());
 
 impl Clock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
     pub fn start() -> Clock {
-        Clock {
-            started: Instant::now(),
-        }
+        Clock(())
     }
 
     /// Both clocks, read once.
@@ -33,7 +33,9 @@ impl Clock {
 
     /// Monotonic time since the epoch.
     pub fn mono(&self) -> now::Instant {
-        now::Instant::from_nanos(0) + BEFORE_START + self.started.elapsed()
+        // Negative only in a time namespace that was set up wrongly; nothing older than the boot counts.
+        let since_boot = Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default();
+        now::Instant::from_nanos(0) + BEFORE_BOOT + since_boot
     }
 
     /// Wall time; a clock before 1970 or after the year 292 million gives the nearest bound.
@@ -55,10 +57,56 @@ impl Clock {
 ///
 /// # Errors
 /// The system has none for us.
-pub fn random_seed() -> std::io::Result<[u8; 32]> {
+pub fn random_seed() -> io::Result<[u8; 32]> {
     let mut seed = [0; 32];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;
     Ok(seed)
 }
 
-const BEFORE_START: Duration = Duration::from_secs(3600);
+/// Which run of the machine this is. Monotonic times of two boots cannot be compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootId(String);
+
+impl BootId {
+    /// # Errors
+    /// The system does not tell.
+    pub fn read() -> io::Result<BootId> {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        Ok(BootId(text.trim().to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for BootId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+const BEFORE_BOOT: Duration = Duration::from_secs(3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_clocks_count_from_the_same_moment() {
+        let (one, other) = (Clock::start(), Clock::start());
+        let (first, second, third) = (one.mono(), other.mono(), one.mono());
+        assert!(
+            first <= second && second <= third,
+            "{first:?} {second:?} {third:?}"
+        );
+        assert!(first.since(now::Instant::default()) > BEFORE_BOOT);
+    }
+
+    #[test]
+    fn the_boot_has_a_name_that_stays() {
+        let boot = BootId::read().unwrap();
+        assert_eq!(boot.as_str().len(), 36, "{boot}");
+        assert_eq!(BootId::read().unwrap(), boot);
+    }
+}

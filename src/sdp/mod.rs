@@ -12,8 +12,10 @@ pub use text::{SdpFault, fuzz};
 
 use std::net::{IpAddr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
+
 /// An audio codec of ours; `media::codec` has the functions, this has the name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Codec {
     /// G.711 A-law, payload type 8.
     Pcma,
@@ -22,7 +24,7 @@ pub enum Codec {
 }
 
 /// Which way media may flow, seen from the side whose description it stands in (RFC 8866 §6.7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Direction {
     SendRecv,
     SendOnly,
@@ -74,7 +76,8 @@ pub struct SessionDescription {
 }
 
 /// What one leg's audio stream is, once offer and answer agree: the media plane needs no more.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A call's snapshot holds it as it is, so its fields are a promise from one version to the next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AudioParams {
     pub codec: Codec,
     /// Payload type to put on what we send (the peer's number for this codec).
@@ -93,7 +96,7 @@ pub struct AudioParams {
 }
 
 /// telephone-event payload types of one leg; they may differ per direction (RFC 3264 §6.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DtmfTypes {
     pub send_pt: u8,
     pub receive_pt: u8,

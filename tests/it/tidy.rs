@@ -234,7 +234,7 @@ fn arrows(source: &Source, found: &mut Vec<String>) {
 }
 
 /// The one place that may name each package.
-const IMPORTERS: [(&str, &[&str]); 8] = [
+const IMPORTERS: [(&str, &[&str]); 9] = [
     ("rsip", &["src/sip/wire", "src/sip/message"]),
     ("rtp_rs", &["src/media/rtp.rs"]),
     ("hound", &["src/driver/prompts"]),
@@ -243,6 +243,7 @@ const IMPORTERS: [(&str, &[&str]); 8] = [
     ("axum", &["src/admin/"]),
     ("clap", &["src/cli/"]),
     ("rlibphonenumber", &["src/admin/number_input.rs"]),
+    ("rustix", &["src/driver/clock.rs"]),
 ];
 
 fn importers(source: &Source, found: &mut Vec<String>) {
