@@ -129,7 +129,8 @@ pub(super) struct Record {
     pub bridged_at: Option<UnixTime>,
     pub ended_at: Option<UnixTime>,
     pub card: Option<CardId>,
-    pub card_serial: Option<String>,
+    /// „Hinweis" of the card, for the advisor's display where the project shows it.
+    pub card_note: Option<String>,
     pub target: Option<TargetId>,
     pub target_uri: Option<String>,
     /// The first cause wins; later ones are logged.
@@ -154,7 +155,7 @@ impl Record {
             bridged_at: None,
             ended_at: None,
             card: None,
-            card_serial: None,
+            card_note: None,
             target: None,
             target_uri: None,
             end_cause: None,

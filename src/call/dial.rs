@@ -361,9 +361,13 @@ fn from_user(cx: &Cx<'_>) -> String {
     }
 }
 
+/// „Karte <Hinweis>", where the project shows it.
 fn from_display(cx: &Cx<'_>) -> Option<String> {
-    let card = cx.facts.record.card_serial.as_ref()?;
-    cx.facts.project.show_note.then(|| format!("Karte {card}"))
+    let note = cx.facts.record.card_note.as_ref()?;
+    cx.facts
+        .project
+        .show_note
+        .then(|| format!("Karte {note}").trim_end().to_owned())
 }
 
 fn attempt_ended(cx: &mut Cx<'_>, status: u16) {

@@ -146,7 +146,7 @@ pub(super) enum Proof {
 /// CHECK: state, expiry, balance; the balance, not what is available: a card in use is not empty.
 pub(super) fn check(cx: &mut Cx<'_>, card: Box<CardFacts>, proof: Proof) -> State {
     cx.facts.record.card = Some(card.card);
-    cx.facts.record.card_serial = Some(card.serial.clone());
+    cx.facts.record.card_note = Some(card.note.clone());
     let expired = card.expires_at.is_some_and(|at| at <= cx.now.wall);
     match card.state {
         CardState::Blocked | CardState::Cancelled => refuse(cx, Refusal::CardBlocked),

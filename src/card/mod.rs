@@ -32,6 +32,8 @@ pub struct CardFacts {
     pub project: ProjectId,
     /// The printable number, never dialled.
     pub serial: String,
+    /// „Hinweis"; may be empty.
+    pub note: String,
     pub state: CardState,
     /// Sum of entries.
     pub balance: TalkTime,

@@ -370,9 +370,9 @@ async fn facts(
     line: Option<&E164>,
     now: UnixTime,
 ) -> Result<CardFacts, StoreFault> {
-    type Row = (i64, String, String, i64, i64, Option<i64>, i64, i64, i64);
+    type Row = (i64, String, String, String, i64, i64, Option<i64>, i64, i64, i64);
     let row: Option<Row> = sqlx::query_as(
-        "SELECT project_id, serial, state, balance_ms, reserved_ms, expires_at, max_parallel, open_calls,
+        "SELECT project_id, serial, note, state, balance_ms, reserved_ms, expires_at, max_parallel, open_calls,
             (SELECT COUNT(*) FROM line_binding b
              WHERE b.card_id = card.id AND b.e164 = $2 AND b.removed_at IS NULL)
          FROM card WHERE id = $1",
@@ -381,7 +381,8 @@ async fn facts(
     .bind(line.map(E164::as_str))
     .fetch_optional(conn)
     .await?;
-    let Some((project, serial, word, balance, reserved, expires_at, max_parallel, open_calls, bound)) = row
+    let Some((project, serial, note, word, balance, reserved, expires_at, max_parallel, open_calls, bound)) =
+        row
     else {
         return Err(StoreFault::damaged(format!("no card with id {card}")));
     };
@@ -389,6 +390,7 @@ async fn facts(
         card: CardId::new(card),
         project: ProjectId::new(project),
         serial,
+        note,
         state: card_state(&word, expires_at, now)?,
         balance: talk(balance),
         reserved: talk(reserved),

@@ -228,6 +228,7 @@ impl Books {
             card: id,
             project: ProjectId::new(1),
             serial: format!("K{id}"),
+            note: String::new(),
             state: card.state,
             balance: TalkTime::from_ms(card.balance_ms),
             reserved: TalkTime::from_ms(card.open.values().sum()),

@@ -177,6 +177,7 @@ impl Store {
             card: id,
             project: card.project,
             serial: format!("S{id}"),
+            note: String::new(),
             state: card.state,
             balance: TalkTime::from_ms(card.balance),
             reserved: TalkTime::from_ms(self.reserved(id)),
