@@ -4,6 +4,7 @@
 //! Deliberately absent: SIP, audio, SQL, clocks.
 
 pub mod binding;
+mod book;
 pub mod ledger;
 pub mod pin;
 pub mod tariff;

@@ -194,7 +194,7 @@ async fn outside(config: &Config, clock: Clock) -> Result<Outside, StartFault> {
     };
     let loading = load_prompts(config.prompts.dir.clone());
     let (prompts, store) = tokio::try_join!(loading, open_store(config))?;
-    let recovered = store.recover(clock.now()).await?;
+    let recovered = store.recover(clock.now(), &[]).await?.ended;
     if recovered.calls > 0 || recovered.reservations > 0 {
         tracing::warn!(
             ?recovered,

@@ -269,13 +269,24 @@ impl Store {
         card: CardId,
     ) -> Result<LedgerReply, StoreFault> {
         let mut conn = self.pool().acquire().await?;
+        let facts = self.card_for_call(&mut conn, now, call, card).await?;
+        Ok(LedgerReply::Card(Box::new(facts)))
+    }
+
+    /// The card as the call may see it: whether its own line is bound.
+    pub(super) async fn card_for_call(
+        &self,
+        conn: &mut AnyConnection,
+        now: UnixTime,
+        call: CallKey,
+        card: CardId,
+    ) -> Result<CardFacts, StoreFault> {
         let caller: Option<Option<String>> = sqlx::query_scalar("SELECT caller FROM call WHERE id = $1")
             .bind(call.to_string())
             .fetch_optional(&mut *conn)
             .await?;
         let line = caller.flatten().and_then(|text| E164::parse(&text).ok());
-        let facts = facts(&mut conn, card.get(), line.as_ref(), now).await?;
-        Ok(LedgerReply::Card(Box::new(facts)))
+        facts(conn, card.get(), line.as_ref(), now).await
     }
 }
 

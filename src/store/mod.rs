@@ -41,7 +41,7 @@ use crate::now::IdSource;
 pub use fault::{AdminError, Refusal, RefusalClass, StoreFault};
 pub use files::Hold;
 pub use pin_key::PinKey;
-pub use recovery::Recovered;
+pub use recovery::{Recovered, Recovery};
 pub use rows::*;
 
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");

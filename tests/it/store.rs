@@ -7,6 +7,7 @@
 
 use cardline::call::cdr::{Cdr, EndCause};
 use cardline::call::directory::Role;
+use cardline::card::ledger::Adopted;
 use cardline::card::{
     BindVerdict, CardState, CdrOpening, LedgerReply, LedgerRequest, LineVerdict, PinVerdict, ReserveRefusal,
     Settlement,
@@ -469,9 +470,9 @@ async fn what_a_killed_process_left_open_ends_at_its_checkpoint() {
     bench.ask(21, &checkpoint).await;
     // The process dies here; the next one opens the same file.
     let again = Store::open(options(&bench.url)).await.unwrap();
-    let first = again.recover(now(60)).await.unwrap();
+    let first = again.recover(now(60), &[]).await.unwrap().ended;
     assert_eq!((first.reservations, first.calls, first.billed_ms), (2, 2, 20_400));
-    let second = again.recover(now(61)).await.unwrap();
+    let second = again.recover(now(61), &[]).await.unwrap().ended;
     assert_eq!((second.reservations, second.calls, second.billed_ms), (0, 0, 0));
     let call = again.call_show(CallKey::new(1)).await.unwrap();
     assert_eq!(call.end_cause.as_deref(), Some("crash_recovered"));
@@ -486,6 +487,113 @@ async fn what_a_killed_process_left_open_ends_at_its_checkpoint() {
     assert_eq!(bench.reserve(9, 9, card.id, 30).await, Ok((30_000, false)));
     bench.settle(9, card.id, 0).await;
     bench.open(9, None).await;
+    bench.clean().await;
+}
+
+/// Puts an adopted reservation's terms in numbers and ends it in the test's stead.
+fn terms(adopted: Adopted) -> (CallKey, i64, i64, bool, Settlement) {
+    let (call, total) = (adopted.reservation.call(), adopted.reservation.total().as_ms());
+    let (used, last) = (adopted.used.as_ms(), adopted.reservation.is_last());
+    assert_eq!(adopted.card.card, adopted.reservation.card());
+    (call, total, used, last, adopted.settle())
+}
+
+#[tokio::test]
+async fn a_call_that_can_be_restored_keeps_its_reservation() {
+    let bench = bench().await;
+    let card = bench.active(5, 1).await;
+    let other = bench.active(5, 2).await;
+    assert_eq!(bench.reserve(1, 1, card.id, 120).await, Ok((120_000, false)));
+    assert_eq!(bench.reserve(2, 2, other.id, 300).await, Ok((300_000, true)));
+    let checkpoint = |call, card, used_s| LedgerRequest::Checkpoint {
+        call: CallKey::new(call),
+        card,
+        used: TalkTime::from_secs(used_s),
+    };
+    bench.ask(20, &checkpoint(1, card.id, 20)).await;
+    bench.ask(20, &checkpoint(2, other.id, 10)).await;
+    let again = Store::open(options(&bench.url)).await.unwrap();
+    // 7 is nobody's call.
+    let (first, nobody) = (CallKey::new(1), CallKey::new(7));
+    let mut found = again.recover(now(400), &[first, nobody]).await.unwrap();
+    assert_eq!((found.ended.reservations, found.ended.calls), (1, 1));
+    let adopted = found.adopted.pop().unwrap();
+    assert!(found.adopted.is_empty());
+    let facts = adopted.card.clone();
+    assert_eq!(
+        (facts.reserved.as_ms(), facts.open_calls, facts.bound),
+        (120_000, 1, false)
+    );
+    let (call, total, used, last, at_checkpoint) = terms(adopted);
+    assert_eq!((call, total, used, last), (first, 120_000, 20_000, false));
+    assert_eq!(
+        (at_checkpoint.raw.as_ms(), at_checkpoint.billed.as_ms()),
+        (20_000, 20_000)
+    );
+    // It stands as if just checkpointed: 100 s of talk, 90 s validity, 30 s grace.
+    assert_eq!(again.expire(now(400 + 220)).await.unwrap().reservations, 0);
+    let live = again.call_show(first).await.unwrap();
+    assert_eq!((live.end_cause, live.ended_at), (None, None));
+    // The call goes on in the new life, and ends there by itself.
+    let renew = LedgerRequest::Renew {
+        op: OpId(3),
+        call: first,
+        card: card.id,
+        want: TalkTime::from_secs(60),
+    };
+    assert_eq!(
+        granted(again.ledger(now(401), &renew).await.unwrap()),
+        Ok((180_000, false))
+    );
+    assert_eq!(bench.settle(1, card.id, 150_000).await, 150_000);
+    bench.close(1, card.id, 150_000).await;
+    let ended = again.call_show(first).await.unwrap();
+    assert_eq!(
+        (ended.billed_ms, ended.end_cause.as_deref()),
+        (150_000, Some("caller_bye"))
+    );
+    bench.clean().await;
+}
+
+#[tokio::test]
+async fn an_adopted_call_that_cannot_go_on_ends_at_its_checkpoint() {
+    let bench = bench().await;
+    let card = bench.active(5, 1).await;
+    assert_eq!(bench.reserve(1, 1, card.id, 120).await, Ok((120_000, false)));
+    let checkpoint = LedgerRequest::Checkpoint {
+        call: CallKey::new(1),
+        card: card.id,
+        used: TalkTime::from_ms(20_400),
+    };
+    bench.ask(21, &checkpoint).await;
+    let again = Store::open(options(&bench.url)).await.unwrap();
+    let found = again.recover(now(30), &[CallKey::new(1)]).await.unwrap();
+    assert_eq!(found.ended.calls, 0);
+    let ended = again.give_up(now(31), found.adopted).await.unwrap();
+    assert_eq!((ended.reservations, ended.calls, ended.billed_ms), (1, 1, 20_400));
+    let call = again.call_show(CallKey::new(1)).await.unwrap();
+    assert_eq!(
+        (call.end_cause.as_deref(), call.billed_ms),
+        (Some("crash_recovered"), 20_400)
+    );
+    bench.clean().await;
+}
+
+#[tokio::test]
+async fn a_call_whose_reservation_has_ended_is_not_adopted() {
+    let bench = bench().await;
+    let card = bench.active(5, 1).await;
+    // One was ended by the sweeper, of the other the CDR is closed.
+    let other = bench.active(5, 2).await;
+    assert_eq!(bench.reserve(1, 1, card.id, 60).await, Ok((60_000, false)));
+    assert_eq!(bench.store.expire(now(400)).await.unwrap().reservations, 1);
+    assert_eq!(bench.reserve(2, 2, other.id, 60).await, Ok((60_000, false)));
+    bench.close(2, other.id, 0).await;
+    let again = Store::open(options(&bench.url)).await.unwrap();
+    let both = [CallKey::new(1), CallKey::new(2)];
+    let found = again.recover(now(401), &both).await.unwrap();
+    assert!(found.adopted.is_empty());
+    assert_eq!((found.ended.reservations, found.ended.calls), (1, 1));
     bench.clean().await;
 }
 

@@ -5,7 +5,7 @@
     reason = "any other answer fails the test and is printed"
 )]
 
-use cardline::card::ledger::{Book, Command, EntryKind, Outcome};
+use cardline::card::ledger::{Adopted, Book, Command, EntryKind, Outcome, Terms};
 use cardline::card::{CardFacts, CdrOpening, LedgerReply, LedgerRequest, Settlement};
 use cardline::ids::{CallKey, CardId, OpId, ProjectId};
 use cardline::now::{IdSource, Instant, Now, UnixTime};
@@ -23,6 +23,8 @@ struct Pair {
     now_ms: i64,
     /// Call keys of this life of the node begin here.
     life: u64,
+    /// Calls of an earlier life that went on.
+    living: Vec<CallKey>,
     used_ops: Vec<OpId>,
 }
 
@@ -44,6 +46,7 @@ async fn pair(seed: u64, url: &str) -> Pair {
         serials: Vec::new(),
         now_ms: START_MS,
         life: 0,
+        living: Vec::new(),
         used_ops: Vec::new(),
     };
     let act = pair.act();
@@ -86,6 +89,14 @@ impl Pair {
         op
     }
 
+    fn call(&mut self) -> CallKey {
+        if !self.living.is_empty() && self.below(4) == 0 {
+            let at = self.below(self.living.len());
+            return self.living[at];
+        }
+        CallKey::new(self.life + self.ids.below(8))
+    }
+
     fn command(&mut self) -> Command {
         let what = self.below(100);
         if self.serials.len() < CARDS && what < 60 {
@@ -98,7 +109,7 @@ impl Pair {
         }
         // Calls come and go; most keep to one card, as real ones do.
         self.life += u64::from(self.below(3) == 0);
-        let call = CallKey::new(self.life + self.ids.below(8));
+        let call = self.call();
         let at = match self.below(8) {
             0 => self.below(self.serials.len() + 1),
             _ => usize::try_from(call.get()).unwrap() % self.serials.len().max(1),
@@ -138,7 +149,11 @@ impl Pair {
                 billed: TalkTime::from_ms(self.span(90_000).as_ms() - 10_000),
             }),
             96..99 => Command::Expire,
-            _ => Command::Recover,
+            _ => Command::Recover {
+                restorable: (0..4)
+                    .map(|_| CallKey::new(self.life + self.ids.below(8)))
+                    .collect(),
+            },
         }
     }
 
@@ -180,10 +195,12 @@ impl Pair {
                 self.store.expire(now).await.unwrap();
                 Outcome::Done
             }
-            Command::Recover => {
-                self.store.recover(now).await.unwrap();
+            Command::Recover { restorable } => {
+                let found = self.store.recover(now, restorable).await.unwrap();
+                let terms = terms(found.adopted);
+                self.living = terms.iter().map(|kept| kept.call).collect();
                 self.life += 1000;
-                Outcome::Done
+                Outcome::Adopted(terms)
             }
             Command::Activate { .. }
             | Command::Reserve { .. }
@@ -275,6 +292,23 @@ impl Pair {
             assert_eq!(found, want, "card {serial}");
         }
     }
+}
+
+/// By (call, card), as the model gives them.
+fn terms(adopted: Vec<Adopted>) -> Vec<Terms> {
+    let mut terms = Vec::new();
+    for one in adopted {
+        terms.push(Terms {
+            call: one.reservation.call(),
+            card: one.reservation.card(),
+            total: one.reservation.total(),
+            used: one.used,
+            last: one.reservation.is_last(),
+        });
+        one.reservation.release();
+    }
+    terms.sort_unstable();
+    terms
 }
 
 /// A call's command as a request; `op` and `call` are for an activation.

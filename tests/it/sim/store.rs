@@ -1,5 +1,5 @@
 //! The books behind the switch: cards, lines, reservations and CDR rows, by the rules of
-//! reliability.md §4 in their shortest form. `card/ledger.rs`, the model that the real stores are
+//! reliability.md §4 in their shortest form. `card/book.rs`, the model that the real stores are
 //! tested against, gets every command too, and the two must agree.
 
 use std::collections::BTreeMap;
@@ -246,7 +246,7 @@ impl Store {
     /// The model must say the same.
     fn agree(&mut self, command: &Command, reply: &LedgerReply) {
         let model = self.model.apply(self.now, command);
-        let same = match (reply, model) {
+        let same = match (reply, model.clone()) {
             (LedgerReply::Reserved(mine), Outcome::Granted { total, last }) => {
                 (mine.total(), mine.is_last()) == (total, last)
             }
