@@ -148,6 +148,16 @@ pub enum LedgerReply {
     Unavailable,
 }
 
+impl LedgerReply {
+    /// Lets go of an answer that nobody gets. A grant in it loses its token, not its row: whoever
+    /// asked asks again under the same op id, or releases what was granted.
+    pub fn forgo(self) {
+        if let LedgerReply::Reserved(reservation) = self {
+            reservation.release();
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LineVerdict {
     Unknown,

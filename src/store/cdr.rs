@@ -1,6 +1,6 @@
 //! CDR rows: written at the INVITE, completed at the end (I11).
 
-use super::{Store, StoreFault};
+use super::{DbTx, Store, StoreFault};
 use crate::call::cdr::Cdr;
 use crate::card::{CdrOpening, LedgerReply};
 use crate::media::LegStats;
@@ -8,8 +8,11 @@ use crate::now::UnixTime;
 use crate::sdp::Codec;
 
 impl Store {
-    pub(super) async fn open_cdr(&self, opening: &CdrOpening) -> Result<LedgerReply, StoreFault> {
-        let mut db = self.begin().await?;
+    pub(super) async fn open_cdr(
+        &self,
+        db: &mut DbTx,
+        opening: &CdrOpening,
+    ) -> Result<LedgerReply, StoreFault> {
         sqlx::query(
             "INSERT INTO call (id, project_id, number_id, node, epoch, trunk, called, caller, sip_call_id, invited_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (id) DO NOTHING",
@@ -26,16 +29,14 @@ impl Store {
         .bind(opening.invited_at.as_ms())
         .execute(db.conn())
         .await?;
-        db.commit().await?;
         Ok(LedgerReply::Done)
     }
 
     /// A row that was closed already (by recovery, or by the first try) stays as it is. What was
     /// charged is what the books say: a reservation may have expired at its checkpoint while the
     /// database was away, before the call's own settlement came through.
-    pub(super) async fn close_cdr(&self, cdr: &Cdr) -> Result<LedgerReply, StoreFault> {
+    pub(super) async fn close_cdr(&self, db: &mut DbTx, cdr: &Cdr) -> Result<LedgerReply, StoreFault> {
         let call = cdr.call.to_string();
-        let mut db = self.begin().await?;
         // The opening may have been lost while the database was away: better half a row than none.
         sqlx::query(
             "INSERT INTO call (id, node, epoch, trunk, sip_call_id, invited_at)
@@ -91,7 +92,6 @@ impl Store {
                 .await?;
             }
         }
-        db.commit().await?;
         Ok(LedgerReply::Done)
     }
 }

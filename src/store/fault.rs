@@ -30,10 +30,45 @@ pub enum StoreFault {
 }
 
 impl StoreFault {
+    /// Whether the database is away or takes no writes, so that anything else would fail as well;
+    /// otherwise the fault is the request's own.
+    pub fn is_away(&self) -> bool {
+        match self {
+            StoreFault::Open { .. } => true,
+            StoreFault::Sql(sqlx::Error::Database(error)) => {
+                let code = error.code().unwrap_or_default();
+                // SQLite's extended codes carry the kind in their lowest byte.
+                let sqlite = code.parse::<u32>().ok().map(|code| code & 0xff);
+                match code.len() {
+                    5 => AWAY_POSTGRES.iter().any(|class| code.starts_with(class)),
+                    _ => sqlite.is_some_and(|code| AWAY_SQLITE.contains(&code)),
+                }
+            }
+            StoreFault::Sql(
+                sqlx::Error::Io(_)
+                | sqlx::Error::Tls(_)
+                | sqlx::Error::Protocol(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
+                | sqlx::Error::WorkerCrashed
+                | sqlx::Error::BeginFailed,
+            ) => true,
+            StoreFault::Sql(_)
+            | StoreFault::Newer { .. }
+            | StoreFault::PinKey { .. }
+            | StoreFault::Damaged { .. } => false,
+        }
+    }
+
     pub(crate) fn damaged(what: impl Into<String>) -> StoreFault {
         StoreFault::Damaged { what: what.into() }
     }
 }
+
+/// SQLSTATE classes and codes: connection, resources, operator intervention, system, read only.
+const AWAY_POSTGRES: [&str; 5] = ["08", "53", "57", "58", "25006"];
+/// BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN (sqlite3.h).
+const AWAY_SQLITE: [u32; 6] = [5, 6, 8, 10, 13, 14];
 
 /// Who must act on a refusal; the admin listener makes a status of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

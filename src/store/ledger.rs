@@ -1,17 +1,18 @@
 //! What calls ask: reservations, checkpoints, settlements, and the entries they leave.
 //!
-//! Each order is one `db_tx` and idempotent, by op id or by (call, card). A grant is one guarded
-//! UPDATE that takes `min(want, available)`; the CHECKs of the schema stand behind it.
+//! Each works inside a `db_tx` that `batch` begins and commits, and is idempotent, by op id or by
+//! (call, card). A grant is one guarded UPDATE that takes `min(want, available)`; the CHECKs of the
+//! schema stand behind it.
 
 use sqlx::AnyConnection;
 
 use super::lines::{card_state, talk};
 use super::pin_key::sha256;
-use super::{Store, StoreFault};
+use super::{DbTx, Store, StoreFault};
 use crate::card::ledger::Reservation;
-use crate::card::{CardState, LedgerReply, LedgerRequest, ReserveRefusal, Settlement};
+use crate::card::{CardState, LedgerReply, ReserveRefusal, Settlement};
 use crate::ids::{CallKey, CardId, OpId};
-use crate::now::{Now, UnixTime};
+use crate::now::UnixTime;
 use crate::units::TalkTime;
 
 /// How long a reservation stands beyond the talk time it still grants (product.md 3.2).
@@ -30,11 +31,22 @@ pub(super) struct NewEntry<'a> {
 }
 
 /// A call asks for talk time on a card.
-struct Ask {
+pub(super) struct Ask {
     op: String,
     call: CallKey,
     card: CardId,
     want: TalkTime,
+}
+
+impl Ask {
+    pub fn new(op: OpId, call: CallKey, card: CardId, want: TalkTime) -> Ask {
+        Ask {
+            op: op.to_string(),
+            call,
+            card,
+            want,
+        }
+    }
 }
 
 /// A slice as it was first answered.
@@ -44,45 +56,13 @@ struct Slice {
 }
 
 impl Store {
-    /// Carries out one request of a call in one `db_tx`. It may be repeated after an unknown
-    /// result: the answer is the first one's.
-    ///
-    /// # Errors
-    /// The database's; then nothing may have happened, or everything.
-    pub async fn ledger(&self, now: Now, request: &LedgerRequest) -> Result<LedgerReply, StoreFault> {
-        let now = now.wall;
-        match request {
-            LedgerRequest::OpenCdr(opening) => self.open_cdr(opening).await,
-            LedgerRequest::FindLine { project, line } => self.find_line(now, *project, line).await,
-            LedgerRequest::CheckPin {
-                call,
-                project,
-                number: _,
-                pin,
-                line,
-            } => self.check_pin(now, *call, *project, pin, line.as_ref()).await,
-            LedgerRequest::Bind { op, call, card, line } => {
-                self.bind(now, *op, *call, *card, line.as_ref()).await
-            }
-            LedgerRequest::Reserve {
-                op,
-                call,
-                card,
-                want,
-                floor,
-            } => self.reserve(now, &ask(*op, *call, *card, *want), *floor).await,
-            LedgerRequest::Renew { op, call, card, want } => {
-                self.renew(now, &ask(*op, *call, *card, *want)).await
-            }
-            LedgerRequest::Checkpoint { call, card, used } => self.checkpoint(now, *call, *card, *used).await,
-            LedgerRequest::Settle(settlement) => self.settle(now, settlement).await,
-            LedgerRequest::ReadCard { call, card } => self.read_card(now, *call, *card).await,
-            LedgerRequest::CloseCdr(cdr) => self.close_cdr(cdr).await,
-        }
-    }
-
-    async fn reserve(&self, now: UnixTime, ask: &Ask, floor: TalkTime) -> Result<LedgerReply, StoreFault> {
-        let mut db = self.begin().await?;
+    pub(super) async fn reserve(
+        &self,
+        db: &mut DbTx,
+        now: UnixTime,
+        ask: &Ask,
+        floor: TalkTime,
+    ) -> Result<LedgerReply, StoreFault> {
         if let Some(slice) = stored_slice(db.conn(), &ask.op).await? {
             return Ok(reserved(ask, &slice));
         }
@@ -139,12 +119,15 @@ impl Store {
         .await?;
         write_slice(db.conn(), &ask.op, reservation, amount, &slice, now).await?;
         used_line(db.conn(), now, ask).await?;
-        db.commit().await?;
         Ok(reserved(ask, &slice))
     }
 
-    async fn renew(&self, now: UnixTime, ask: &Ask) -> Result<LedgerReply, StoreFault> {
-        let mut db = self.begin().await?;
+    pub(super) async fn renew(
+        &self,
+        db: &mut DbTx,
+        now: UnixTime,
+        ask: &Ask,
+    ) -> Result<LedgerReply, StoreFault> {
         if let Some(slice) = stored_slice(db.conn(), &ask.op).await? {
             return Ok(renewed(&slice));
         }
@@ -189,19 +172,18 @@ impl Store {
             last: balance == now_reserved,
         };
         write_slice(db.conn(), &ask.op, reservation, amount, &slice, now).await?;
-        db.commit().await?;
         Ok(renewed(&slice))
     }
 
     /// Also moves `valid_until`: while the advisor holds, the slice is not used up, and must not run out.
-    async fn checkpoint(
+    pub(super) async fn checkpoint(
         &self,
+        db: &mut DbTx,
         now: UnixTime,
         call: CallKey,
         card: CardId,
         used: TalkTime,
     ) -> Result<LedgerReply, StoreFault> {
-        let mut db = self.begin().await?;
         sqlx::query(
             "UPDATE reservation SET
                 used_ms = CASE WHEN $1 < used_ms THEN used_ms WHEN $1 > amount_ms THEN amount_ms ELSE $1 END,
@@ -217,12 +199,15 @@ impl Store {
         .bind(card.get())
         .execute(db.conn())
         .await?;
-        db.commit().await?;
         Ok(LedgerReply::Done)
     }
 
-    async fn settle(&self, now: UnixTime, settlement: &Settlement) -> Result<LedgerReply, StoreFault> {
-        let mut db = self.begin().await?;
+    pub(super) async fn settle(
+        &self,
+        db: &mut DbTx,
+        now: UnixTime,
+        settlement: &Settlement,
+    ) -> Result<LedgerReply, StoreFault> {
         let call = settlement.call.to_string();
         let card = settlement.card.get();
         let open: Option<(i64, i64)> = sqlx::query_as(self.locking(
@@ -250,7 +235,6 @@ impl Store {
             .bind(card)
             .fetch_optional(db.conn())
             .await?;
-        db.commit().await?;
         Ok(LedgerReply::Settled {
             balance: talk(balance.unwrap_or(0)),
         })
@@ -346,15 +330,6 @@ pub(super) struct Ending<'a> {
     pub expired: bool,
     pub actor: &'a str,
     pub at: UnixTime,
-}
-
-fn ask(op: OpId, call: CallKey, card: CardId, want: TalkTime) -> Ask {
-    Ask {
-        op: op.to_string(),
-        call,
-        card,
-        want,
-    }
 }
 
 fn reserved(ask: &Ask, slice: &Slice) -> LedgerReply {

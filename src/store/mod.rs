@@ -8,6 +8,7 @@
 //! Deliberately absent: retries and timeouts (the driver's), rights and rendering (the admin's).
 
 mod audit;
+mod batch;
 mod calls;
 mod card_edit;
 mod cards;
@@ -38,6 +39,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::now::IdSource;
 
+pub use batch::{Answered, shares};
 pub use fault::{AdminError, Refusal, RefusalClass, StoreFault};
 pub use files::Hold;
 pub use pin_key::PinKey;
@@ -348,6 +350,32 @@ fn migrate_fault(url: &str, migrator: &Migrator, error: &MigrateError) -> StoreF
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Money must outlive a power failure: every connection waits for the disk at each commit.
+    #[tokio::test]
+    async fn every_connection_to_sqlite_writes_ahead_and_waits_for_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", dir.path().join("cardline.db").display());
+        let options = StoreOptions::new(&url, PinKey::from_bytes([7; 32]));
+        let store = Store::open(options).await.unwrap();
+        let mut held = Vec::new();
+        for _ in 0..store.pool().options().get_max_connections() {
+            held.push(store.pool().acquire().await.unwrap());
+        }
+        assert!(held.len() > 1, "more than one connection is to be seen");
+        for conn in &mut held {
+            let journal: String = sqlx::query_scalar("PRAGMA journal_mode")
+                .fetch_one(&mut **conn)
+                .await
+                .unwrap();
+            let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous")
+                .fetch_one(&mut **conn)
+                .await
+                .unwrap();
+            // 2 is FULL (sqlite.org/pragma.html).
+            assert_eq!((journal.as_str(), synchronous), ("wal", 2));
+        }
+    }
 
     #[test]
     fn a_fault_tells_no_password() {

@@ -10,5 +10,6 @@ mod redaction;
 mod serve;
 mod sim;
 mod store;
+mod store_batch;
 mod store_model;
 mod tidy;
