@@ -12,6 +12,7 @@
 
 pub mod clock;
 pub mod jobs;
+pub mod keeper;
 pub mod ledger;
 pub mod media;
 pub mod prompts;
