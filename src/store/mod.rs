@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Executor, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Connection, Executor, Transaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::now::IdSource;
@@ -148,6 +148,8 @@ impl Store {
             .max_connections(if single { 1 } else { 4 })
             .acquire_timeout(Duration::from_secs(5))
             .after_connect(move |conn, _| Box::pin(async move { prepare(conn, dialect, durable).await }))
+            // One that SQLite has rolled back by itself (a full disk) would refuse every later db_tx.
+            .before_acquire(move |conn, _| Box::pin(async move { Ok(single || !conn.is_in_transaction()) }))
             .connect(&url)
             .await
             .map_err(|error| open_fault(&options.url, &error))?;
@@ -374,6 +376,47 @@ mod tests {
                 .unwrap();
             // 2 is FULL (sqlite.org/pragma.html).
             assert_eq!((journal.as_str(), synchronous), ("wal", 2));
+        }
+    }
+
+    /// SQLite rolls back by itself when the disk is full; what sqlx then counts as an open transaction
+    /// would refuse every later one on that connection.
+    #[tokio::test]
+    async fn a_full_disk_is_forgotten_as_soon_as_there_is_space_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", dir.path().join("cardline.db").display());
+        let options = StoreOptions::new(&url, PinKey::from_bytes([7; 32]));
+        let store = Store::open(options).await.unwrap();
+        let fill = |value: String| {
+            let store = store.clone();
+            async move {
+                let mut db = store.begin().await?;
+                sqlx::query(
+                    "INSERT INTO meta (key, value) VALUES ('filling', $1)
+                     ON CONFLICT (key) DO UPDATE SET value = $1",
+                )
+                .bind(value)
+                .execute(db.conn())
+                .await?;
+                db.commit().await.map_err(StoreFault::from)
+            }
+        };
+        let mut held = Vec::new();
+        for _ in 0..store.pool().options().get_max_connections() {
+            let mut conn = store.pool().acquire().await.unwrap();
+            // No page more than there is: what a full disk answers, to this connection alone.
+            sqlx::query("PRAGMA max_page_count = 1")
+                .execute(&mut *conn)
+                .await
+                .unwrap();
+            held.push(conn);
+        }
+        let connections = held.len();
+        drop(held);
+        let full = fill("x".repeat(1 << 20)).await.unwrap_err();
+        assert!(full.to_string().contains("full"), "{full}");
+        for _ in 0..connections {
+            fill("x".to_owned()).await.unwrap();
         }
     }
 

@@ -19,7 +19,6 @@ mod fuzz;
 mod leg;
 mod life;
 mod reports;
-pub mod snapshot;
 mod voice;
 
 use std::net::SocketAddr;
@@ -32,7 +31,6 @@ use crate::media::{MediaCommand, MediaEvent, MediaLimits, MediaPort, MediaReport
 use crate::now::{IdSource, Instant};
 pub use fuzz::fuzz;
 use leg::Leg;
-use snapshot::AudioSnapshot;
 
 /// What the media thread feeds in.
 #[derive(Clone, Copy, Debug)]
@@ -73,8 +71,6 @@ pub enum AudioOutput {
     Report(MediaReport),
     /// The side's sockets are no longer used.
     Release(MediaPort),
-    /// What a successor of this process needs, as of now; it replaces the one before.
-    Keep(Box<AudioSnapshot>),
 }
 
 /// Where a packet's bytes lie; [`AudioOut::bytes`] gives them.
@@ -140,8 +136,6 @@ pub struct CallAudio {
     limits: MediaLimits,
     ids: IdSource,
     bridged: bool,
-    /// When the next snapshot is due; `None` without a bridge.
-    keep_at: Option<Instant>,
     a: Option<Leg>,
     b: Option<Leg>,
 }
@@ -154,7 +148,6 @@ impl CallAudio {
             limits,
             ids,
             bridged: false,
-            keep_at: None,
             a: None,
             b: None,
         }
@@ -168,8 +161,7 @@ impl CallAudio {
     /// When to call again with [`AudioInput::Timeout`], and what for.
     pub fn next_timeout(&self) -> Option<(Instant, &'static str)> {
         let legs = self.a.iter().chain(self.b.iter());
-        let keep = self.keep_at.map(|at| (at, "snapshot"));
-        legs.filter_map(Leg::next_timeout).chain(keep).min()
+        legs.filter_map(Leg::next_timeout).min()
     }
 
     pub fn handle(&mut self, now: Instant, input: AudioInput<'_>, bank: &PromptBank, out: &mut AudioOut) {
@@ -188,7 +180,6 @@ impl CallAudio {
                 self.relay_let_go(now);
             }
         }
-        self.keep(now, out);
     }
 
     fn on_order(
@@ -299,7 +290,6 @@ impl CallAudio {
 
     fn bridge(&mut self, now: Instant, out: &mut AudioOut) {
         self.bridged = true;
-        self.keep_at = Some(now);
         for leg in self.a.iter_mut().chain(self.b.iter_mut()) {
             leg.bridge(now, out);
         }
@@ -309,7 +299,6 @@ impl CallAudio {
         if !std::mem::take(&mut self.bridged) {
             return;
         }
-        self.keep_at = None;
         for leg in self.a.iter_mut().chain(self.b.iter_mut()) {
             leg.unbridge(now, out);
         }

@@ -5,5 +5,4 @@ mod line;
 mod keys;
 mod latch;
 mod relay;
-mod restored;
 mod mix;
