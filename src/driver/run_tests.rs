@@ -15,7 +15,7 @@ use crate::card::tariff::Tariff;
 use crate::card::{LedgerRequest, LineVerdict, PinVerdict};
 use crate::config::{CalledFrom, Cidr, Config, NumberFormat, TrunkConfig};
 use crate::driver::inbox;
-use crate::driver::media::MediaPlan;
+use crate::driver::media::{MediaPlan, Reporting};
 use crate::ids::{CallKey, NumberId, ProjectId};
 use crate::media::bank::PromptBank;
 use crate::media::{MediaLimits, PromptSetId};
@@ -62,8 +62,12 @@ impl Bench {
         let clock = Clock::start();
         let mut ids = IdSource::from_number(u64::from(std::process::id()));
         let bank = Arc::new(PromptBank::builder().build());
+        let reporting = Reporting {
+            inbox: inbox.clone(),
+            keep: Arc::new(|_, _| {}),
+        };
         let mut media =
-            MediaPlane::start(&media_plan(), &bank, clock, &inbox, &mut ids).expect("a media thread");
+            MediaPlane::start(&media_plan(), &bank, clock, &reporting, &mut ids).expect("a media thread");
         let parts = Parts {
             clock,
             switch: Switch::new(switch_config(address), ids),

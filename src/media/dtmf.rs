@@ -89,6 +89,8 @@ pub enum KeyNews {
 #[derive(Debug, Default)]
 pub struct KeyReader {
     last: Option<Press>,
+    /// SSRC and timestamp of the last press that an earlier process has dealt with.
+    passed: Option<(u32, RtpTime)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +105,20 @@ struct Press {
 }
 
 impl KeyReader {
+    /// A reader that knows which press was the last one, but not which key.
+    pub fn after(passed: Option<(u32, u32)>) -> KeyReader {
+        KeyReader {
+            last: None,
+            passed: passed.map(|(ssrc, time)| (ssrc, RtpTime::new(time))),
+        }
+    }
+
+    /// SSRC and timestamp of the last press.
+    pub fn last_press(&self) -> Option<(u32, u32)> {
+        let last = self.last.map(|press| (press.ssrc, press.time));
+        last.or(self.passed).map(|(ssrc, time)| (ssrc, time.get()))
+    }
+
     /// Takes one event packet of the leg's peer. The sequence number is of no use here: repeats
     /// have new ones.
     pub fn read(&mut self, now: Instant, ssrc: u32, time: RtpTime, payload: &[u8]) -> KeyNews {
@@ -113,6 +129,10 @@ impl KeyReader {
             return KeyNews::Nothing;
         };
         let Some(last) = self.last else {
+            let passed = self.passed.filter(|(of, _)| *of == ssrc);
+            if passed.is_some_and(|(_, passed)| time.since(passed) <= 0) {
+                return KeyNews::Nothing;
+            }
             return self.press(now, ssrc, time, digit, event);
         };
         let quiet = now.since(last.last_packet);

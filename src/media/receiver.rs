@@ -13,6 +13,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::media::LegStats;
 use crate::media::rtp::{self, RtpPacket, RtpTime, SeqNo};
 use crate::now::Instant;
@@ -48,6 +50,18 @@ pub struct Receiver {
     earlier: Totals,
     last_packet: Option<Instant>,
     foreign: u64,
+}
+
+/// What was learned about a peer, as a successor of this process needs it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerSnapshot {
+    /// Where its packets come from; proved.
+    pub latched: Option<SocketAddr>,
+    pub favourite: Option<SocketAddr>,
+    pub received: u64,
+    pub lost: u64,
+    pub foreign: u64,
+    pub last_packet_ns: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -112,6 +126,34 @@ impl Receiver {
             earlier: Totals::default(),
             last_packet: None,
             foreign: 0,
+        }
+    }
+
+    pub fn snapshot(&self) -> PeerSnapshot {
+        let stats = self.stats(0);
+        PeerSnapshot {
+            latched: self.latched,
+            favourite: self.favourite,
+            received: stats.received,
+            lost: stats.lost,
+            foreign: stats.foreign,
+            last_packet_ns: stats.last_packet.map(Instant::as_nanos),
+        }
+    }
+
+    /// Knows the peer again. Its first packet begins a new count, so that what came while nobody
+    /// listened is not taken for lost on the way.
+    pub fn restore(audio: &AudioParams, peer: &PeerSnapshot) -> Receiver {
+        Receiver {
+            latched: peer.latched,
+            favourite: peer.favourite,
+            earlier: Totals {
+                received: peer.received,
+                lost: peer.lost,
+            },
+            last_packet: peer.last_packet_ns.map(Instant::from_nanos),
+            foreign: peer.foreign,
+            ..Receiver::new(audio)
         }
     }
 

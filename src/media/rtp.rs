@@ -32,6 +32,11 @@ impl SeqNo {
         SeqNo(self.0.wrapping_add(1))
     }
 
+    pub fn plus(self, steps: u64) -> SeqNo {
+        let steps = u16::try_from(steps & u64::from(u16::MAX)).unwrap_or(0);
+        SeqNo(self.0.wrapping_add(steps))
+    }
+
     /// Steps forward from `earlier` to this one, modulo 2^16.
     pub const fn steps_after(self, earlier: SeqNo) -> u16 {
         self.0.wrapping_sub(earlier.0)

@@ -16,6 +16,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::media::rtp::{self, RtpPacket, RtpTime, SeqNo};
 use crate::now::{IdSource, Instant};
 
@@ -35,6 +37,13 @@ const JUMP_BACK: i32 = 80_000;
 const FILL_OVERLAP: i32 = 480;
 /// A source that has been late for so long has a longer path now.
 const LATE_LIMIT: Duration = Duration::from_millis(100);
+/// Samples of the shortest audio packet; 5 ms.
+const FRAME_LEAST: u32 = 40;
+/// More sequence numbers than a successor of this process passes over for the time since the
+/// snapshot, and every tenth of those: packets come in bursts.
+const SPARE_STEPS: u64 = 5;
+/// No call goes on after longer than this; sequence numbers wrap after so many steps and twice that.
+const MOST_STEPS: u64 = 30_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -51,8 +60,26 @@ pub struct Sender {
     relay: Option<RelayMap>,
     /// The next packet begins a spurt and carries the marker bit (RFC 3551 §4.1).
     mark: bool,
+    /// Samples of the shortest packet of the relayed source, a frame at most.
+    shortest: u32,
     packets: u64,
     octets: u64,
+}
+
+/// A line as a successor of this process takes it up; see [`Sender::restore`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LineSnapshot {
+    pub ssrc: u32,
+    pub next_seq: u16,
+    pub anchor_ns: u64,
+    pub anchor_time: u32,
+    pub frame_ms: u32,
+    pub end: u32,
+    /// SSRC and offset of the relayed source.
+    pub relay: Option<(u32, u32)>,
+    pub shortest: u32,
+    pub packets: u64,
+    pub octets: u64,
 }
 
 /// How the other side's timestamps lie on our line.
@@ -89,9 +116,64 @@ impl Sender {
             end: start,
             relay: None,
             mark: true,
+            shortest: frame_ms * rtp::SAMPLES_PER_MS,
             packets: 0,
             octets: 0,
         }
+    }
+
+    pub fn snapshot(&self) -> LineSnapshot {
+        LineSnapshot {
+            ssrc: self.ssrc,
+            next_seq: self.next_seq.get(),
+            anchor_ns: self.anchor.as_nanos(),
+            anchor_time: self.anchor_time.get(),
+            frame_ms: self.frame_ms,
+            end: self.end.get(),
+            relay: self.relay.map(|relay| (relay.ssrc, relay.offset)),
+            shortest: self.shortest,
+            packets: self.packets,
+            octets: self.octets,
+        }
+    }
+
+    /// Takes a line up that was saved at `saved`, on the same clock. What was sent since then is not
+    /// known: the sequence jumps over as many packets as can have been, and the timestamps go on
+    /// with the clock, so that the peer sees a gap on the line it knows, and nothing twice.
+    pub fn restore(now: Instant, saved: Instant, line: &LineSnapshot) -> Sender {
+        let frame_ms = line.frame_ms.clamp(5, 20);
+        let passed = now.since(saved);
+        let shortest = line.shortest.clamp(FRAME_LEAST, frame_ms * rtp::SAMPLES_PER_MS);
+        let step = rtp::span_of(shortest).as_nanos().max(1);
+        let steps = u64::try_from(passed.as_nanos() / step).unwrap_or(MOST_STEPS);
+        let steps = (steps + steps / 10 + SPARE_STEPS).min(MOST_STEPS);
+        let anchor = Instant::from_nanos(line.anchor_ns);
+        let anchor_time = RtpTime::new(line.anchor_time);
+        let clock = anchor_time.plus(rtp::samples_in(now.since(anchor)));
+        // A source with a fast clock may have run ahead of ours.
+        let run_on = rtp::samples_in(passed).wrapping_sub(FILL_OVERLAP.unsigned_abs());
+        let end = RtpTime::new(line.end);
+        let mut sender = Sender {
+            ssrc: line.ssrc,
+            next_seq: SeqNo::new(line.next_seq).plus(steps),
+            anchor,
+            anchor_time,
+            frame_ms,
+            next_slot: 0,
+            end: end.later_of(end.plus(run_on)).later_of(clock),
+            relay: line.relay.map(|(ssrc, offset)| RelayMap {
+                ssrc,
+                offset,
+                filled: true,
+                late_since: None,
+            }),
+            mark: true,
+            shortest,
+            packets: line.packets.saturating_add(steps),
+            octets: line.octets.saturating_add(steps.saturating_mul(shortest.into())),
+        };
+        sender.resume(now);
+        sender
     }
 
     pub fn ssrc(&self) -> u32 {
@@ -103,6 +185,11 @@ impl Sender {
             packets: self.packets,
             octets: self.octets,
         }
+    }
+
+    /// Samples of the shortest packet that is to be reckoned with.
+    pub fn shortest(&self) -> u32 {
+        self.shortest
     }
 
     /// Samples of one scheduled frame.
@@ -206,6 +293,9 @@ impl Sender {
     fn anchor_relay(&mut self, ssrc: u32, time: RtpTime, clock: RtpTime) -> RtpTime {
         let placed = clock.later_of(self.end);
         let offset = placed.get().wrapping_sub(time.get());
+        if self.relay.is_none_or(|before| before.ssrc != ssrc) {
+            self.shortest = self.frame_samples();
+        }
         self.relay = Some(RelayMap {
             ssrc,
             offset,
@@ -228,6 +318,7 @@ impl Sender {
         self.write(marker, payload_type, time, payload, out);
         let samples = u32::try_from(payload.len()).unwrap_or(0);
         self.end = self.end.later_of(time.plus(samples));
+        self.shortest = self.shortest.min(samples);
     }
 
     /// Appends a telephone-event packet (RFC 4733 §2.5); `time` is the start of the event.

@@ -24,7 +24,7 @@ use crate::config::{Config, MediaConfig};
 use crate::driver::clock::{Clock, random_seed};
 use crate::driver::jobs::{self, Directories};
 use crate::driver::ledger::Desk;
-use crate::driver::media::MediaPlane;
+use crate::driver::media::{MediaPlane, Reporting};
 use crate::driver::prompts::{self, PromptFault, Prompts};
 use crate::driver::run::{self, Parts};
 use crate::driver::shutdown::{Signals, insist};
@@ -112,8 +112,12 @@ pub async fn start(config: Config, file: Option<PathBuf>) -> Result<Running, Sta
     let switch_config = assemble::switch(&config, &addresses, advertised, prompts.grammars)?;
     let plan = assemble::media(&config, advertised);
     let bank = Arc::new(prompts.bank);
+    let reporting = Reporting {
+        inbox: inbox.clone(),
+        keep: Arc::new(|_, _| {}),
+    };
     let mut media =
-        MediaPlane::start(&plan, &bank, clock, &inbox, &mut ids).map_err(system("a media thread"))?;
+        MediaPlane::start(&plan, &bank, clock, &reporting, &mut ids).map_err(system("a media thread"))?;
     let ports = first_ports(&mut media, &config.media)?;
     let desk = Desk::new(
         assemble::ask(store.clone(), clock),

@@ -16,6 +16,7 @@ use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token};
 
 use super::sockets::SocketPair;
+use super::{KeepAudio, Rebound, Reporting};
 use crate::driver::{Event, Inbox, PostFault};
 use crate::ids::{CallKey, Side};
 use crate::media::audio::{AudioInput, AudioOut, AudioOutput, CallAudio};
@@ -40,6 +41,7 @@ pub(super) struct Calls {
     buffer: Vec<u8>,
     out: AudioOut,
     reports: Reports,
+    keep: KeepAudio,
     /// Planted by a test: this call's machine panics at its next input.
     #[cfg(test)]
     pub(super) breaks: Option<CallKey>,
@@ -83,7 +85,7 @@ impl Calls {
         poll: Poll,
         limits: MediaLimits,
         bank: Arc<PromptBank>,
-        inbox: Inbox,
+        reporting: Reporting,
         ids: IdSource,
     ) -> Calls {
         Calls {
@@ -100,9 +102,10 @@ impl Calls {
             buffer: vec![0; LONGEST_PACKET + 1],
             out: AudioOut::new(),
             reports: Reports {
-                inbox,
+                inbox: reporting.inbox,
                 waiting: VecDeque::new(),
             },
+            keep: reporting.keep,
             #[cfg(test)]
             breaks: None,
         }
@@ -138,6 +141,30 @@ impl Calls {
         self.install(place, side, sockets);
         let command = &order.command;
         self.feed(now, place, AudioInput::Order { side, command });
+    }
+
+    /// Takes up a call of an earlier process.
+    pub(super) fn resume(&mut self, now: Instant, rebound: Rebound) {
+        let Rebound { call, audio, a, b } = rebound;
+        let place = self.place(call);
+        let ids = IdSource::from_number(self.ids.next_u64());
+        let audio = CallAudio::restore(now, call, &audio, (a.0, b.0), self.limits, ids, &mut self.out);
+        if let Some(slot) = self.slot(place) {
+            slot.audio = audio;
+        }
+        self.install(place, Side::A, a.1);
+        self.install(place, Side::B, b.1);
+        self.carry_out(place);
+        self.feed(now, place, AudioInput::Timeout);
+    }
+
+    /// Each bridged call's last snapshot; the sockets close with the thread, and nobody gets a BYE.
+    pub(super) fn hand_over(mut self, now: Instant) {
+        for slot in self.slots.drain(..).flatten() {
+            if let Some(snapshot) = slot.audio.snapshot(now) {
+                (self.keep)(slot.call, snapshot);
+            }
+        }
     }
 
     /// Reads what has come and runs what is due.
@@ -268,6 +295,7 @@ impl Calls {
                     }
                     self.reports.push(Event::PortFreed(port.rtp.port()));
                 }
+                AudioOutput::Keep(snapshot) => (self.keep)(slot.call, snapshot.as_ref().clone()),
             }
         }
         self.out.clear();

@@ -9,6 +9,7 @@ mod calls;
 mod sockets;
 mod thread;
 
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
@@ -21,9 +22,12 @@ use mio::Poll;
 
 use super::Inbox;
 use super::clock::Clock;
-use crate::ids::CallKey;
+use crate::ids::{CallKey, Side};
+use crate::media::audio::snapshot::AudioSnapshot;
 use crate::media::bank::PromptBank;
-use crate::media::{LegStats, MediaCommand, MediaEvent, MediaLimits, MediaOrder, MediaPort, MediaReport};
+use crate::media::{
+    LegStats, MediaCommand, MediaEvent, MediaLimits, MediaOrder, MediaPort, MediaReport, PortId,
+};
 use crate::now::IdSource;
 use crate::switch::Input;
 use calls::Calls;
@@ -45,6 +49,38 @@ pub struct MediaPlan {
     pub limits: MediaLimits,
 }
 
+/// Called by the media threads for each snapshot of a bridged call; must not wait.
+pub type KeepAudio = Arc<dyn Fn(CallKey, AudioSnapshot) + Send + Sync>;
+
+/// Where the media threads report to.
+#[derive(Clone)]
+pub struct Reporting {
+    pub inbox: Inbox,
+    pub keep: KeepAudio,
+}
+
+impl fmt::Debug for Reporting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reporting").finish_non_exhaustive()
+    }
+}
+
+/// A bridged call of an earlier process, with the sockets of its own ports; nothing reads them yet.
+/// To be resumed or let go.
+#[derive(Debug)]
+pub struct Rebound {
+    call: CallKey,
+    audio: AudioSnapshot,
+    a: (PortId, SocketPair),
+    b: (PortId, SocketPair),
+}
+
+impl Rebound {
+    pub fn call(&self) -> CallKey {
+        self.call
+    }
+}
+
 /// The driver's end of the plane.
 #[derive(Debug)]
 pub struct MediaPlane {
@@ -62,6 +98,9 @@ enum Task {
         order: MediaOrder,
         sockets: SocketPair,
     },
+    Resume(Box<Rebound>),
+    /// Last snapshots, then the end, without a word to the peers.
+    HandOver,
     Stop,
     /// A test lets this call's machine panic at its next input.
     #[cfg(test)]
@@ -77,7 +116,7 @@ impl MediaPlane {
         plan: &MediaPlan,
         bank: &Arc<PromptBank>,
         clock: Clock,
-        inbox: &Inbox,
+        reporting: &Reporting,
         ids: &mut IdSource,
     ) -> io::Result<MediaPlane> {
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
@@ -101,7 +140,7 @@ impl MediaPlane {
                 Poll::new()?,
                 plan.limits,
                 Arc::clone(bank),
-                inbox.clone(),
+                reporting.clone(),
                 IdSource::from_number(ids.next_u64()),
             );
             let worker = Worker::new(clock, queue, calls);
@@ -117,6 +156,34 @@ impl MediaPlane {
     /// Binds what the stock lacks; the switch must be told of it (`Input::Ports`).
     pub fn refill(&mut self) -> Vec<MediaPort> {
         self.stock.refill()
+    }
+
+    /// Binds the ports of a call of an earlier process again, before the stock takes any.
+    ///
+    /// # Errors
+    /// One of them is taken; the call cannot go on.
+    pub fn rebind(&mut self, call: CallKey, audio: AudioSnapshot) -> io::Result<Rebound> {
+        let a = self.stock.claim(audio.leg(Side::A).rtp.port())?;
+        match self.stock.claim(audio.leg(Side::B).rtp.port()) {
+            Ok(b) => Ok(Rebound { call, audio, a, b }),
+            Err(fault) => {
+                self.stock.freed(a.1.port);
+                Err(fault)
+            }
+        }
+    }
+
+    /// The call's audio flows from now on.
+    pub fn resume(&self, rebound: Rebound) {
+        let call = rebound.call;
+        self.send(call, Task::Resume(Box::new(rebound)));
+    }
+
+    /// The call cannot go on for another reason: its ports are free again.
+    pub fn let_go(&mut self, rebound: Rebound) {
+        for (_, pair) in [rebound.a, rebound.b] {
+            self.stock.freed(pair.port);
+        }
     }
 
     /// Hands an order to the call's thread. Gives what the switch must be told: fresh ports for
@@ -155,9 +222,19 @@ impl MediaPlane {
 
     /// Ends all legs and threads.
     pub fn stop(self) {
+        self.end(|| Task::Stop);
+    }
+
+    /// Hands out the last snapshots and closes all sockets, so that a successor can go on. When this
+    /// returns, the ports are free.
+    pub fn hand_over(self) {
+        self.end(|| Task::HandOver);
+    }
+
+    fn end(self, task: impl Fn() -> Task) {
         for worker in &self.workers {
             // A thread that is gone already needs no order to go.
-            worker.send(Task::Stop).ok();
+            worker.send(task()).ok();
         }
         for thread in self.threads {
             if thread.join().is_err() {

@@ -76,8 +76,7 @@ impl Stock {
                 );
                 break;
             };
-            let id = PortId(self.next_id);
-            self.next_id = self.next_id.wrapping_add(1);
+            let id = self.fresh_id();
             fresh.push(MediaPort {
                 id,
                 rtp: SocketAddr::new(self.plan.advertise, pair.port),
@@ -93,9 +92,25 @@ impl Stock {
         self.waiting.remove(&id)
     }
 
+    /// Binds a certain pair outside of the stock, for a call that goes on; also one outside of the range.
+    ///
+    /// # Errors
+    /// Another program has a port of it by now.
+    pub fn claim(&mut self, port: u16) -> io::Result<(PortId, SocketPair)> {
+        let pair = bind_pair(self.plan.listen, port)?;
+        self.bound.insert(port);
+        Ok((self.fresh_id(), pair))
+    }
+
     /// A media thread has closed this pair: its port may be bound again.
     pub fn freed(&mut self, port: u16) {
         self.bound.remove(&port);
+    }
+
+    fn fresh_id(&mut self) -> PortId {
+        let id = PortId(self.next_id);
+        self.next_id = self.next_id.wrapping_add(1);
+        id
     }
 
     fn bind_next(&mut self) -> Option<SocketPair> {

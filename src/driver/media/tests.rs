@@ -1,4 +1,5 @@
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use super::*;
@@ -15,6 +16,7 @@ struct Bench {
     plane: MediaPlane,
     queue: Queue,
     ports: Vec<MediaPort>,
+    snapshots: mpsc::Receiver<(CallKey, AudioSnapshot)>,
 }
 
 impl Bench {
@@ -34,16 +36,22 @@ impl Bench {
             },
         };
         let mut ids = IdSource::from_number(u64::from(std::process::id()));
-        let mut plane = MediaPlane::start(
-            &plan,
-            &Arc::new(builder.build()),
-            Clock::start(),
-            &inbox,
-            &mut ids,
-        )
-        .expect("threads start");
+        let (kept, snapshots) = mpsc::channel();
+        let kept = Mutex::new(kept);
+        let reporting = Reporting {
+            inbox,
+            keep: Arc::new(move |call, snapshot| kept.lock().unwrap().send((call, snapshot)).unwrap()),
+        };
+        let bank = Arc::new(builder.build());
+        let mut plane =
+            MediaPlane::start(&plan, &bank, Clock::start(), &reporting, &mut ids).expect("threads start");
         let ports = plane.refill();
-        Bench { plane, queue, ports }
+        Bench {
+            plane,
+            queue,
+            ports,
+            snapshots,
+        }
     }
 
     fn order(&mut self, call: u64, side: Side, command: MediaCommand) {
@@ -96,6 +104,7 @@ struct Packet {
     payload_type: u8,
     sequence: u16,
     time: u32,
+    ssrc: u32,
     payload: Vec<u8>,
 }
 
@@ -107,6 +116,7 @@ fn receive(socket: &UdpSocket) -> Packet {
         payload_type: bytes[1] & 0x7f,
         sequence: u16::from_be_bytes([bytes[2], bytes[3]]),
         time: u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]),
+        ssrc: u32::from_be_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]),
         payload: bytes[12..].to_vec(),
     }
 }
@@ -146,19 +156,87 @@ fn a_packet_is_relayed_between_the_legs_of_a_call() {
     let port_a = bench.open(8, Side::A, to_a);
     bench.open(8, Side::B, to_b);
     bench.order(8, Side::A, MediaCommand::Bridge);
+    until_heard(&a, port_a.rtp, 1, &b);
+    bench.plane.stop();
+}
+
+/// One side talks on, from this packet, until the other one hears it; gives that packet. The orders
+/// and the packets reach the thread by different ways. The listening leg gets a packet each 20 ms
+/// in any case, so this ends.
+fn until_heard(talker: &UdpSocket, port: SocketAddr, first: u16, listener: &UdpSocket) -> (u16, Packet) {
     // RFC 3550 §5.1: version 2, payload type 8; 160 samples of one value that silence never has.
     let mut packet = vec![0x80, 8, 0, 1, 0, 0, 0, 160, 1, 2, 3, 4];
     packet.extend([0x2a; 160]);
-    // The orders and the packets reach the thread by different ways: the caller talks on until the
-    // advisor hears it. The advisor's leg gets a packet each 20 ms in any case, so this ends.
-    let heard = (1..=200u8).any(|sequence| {
-        packet[3] = sequence;
+    for sequence in first..first + 200 {
+        packet[2..4].copy_from_slice(&sequence.to_be_bytes());
         packet[4..8].copy_from_slice(&(160 * u32::from(sequence)).to_be_bytes());
-        a.send_to(&packet, port_a.rtp).expect("sent");
-        receive(&b).payload == [0x2a; 160]
-    });
-    assert!(heard, "200 packets were sent and none was relayed");
-    bench.plane.stop();
+        talker.send_to(&packet, port).expect("sent");
+        let heard = receive(listener);
+        if heard.payload == [0x2a; 160] {
+            return (sequence, heard);
+        }
+    }
+    panic!("200 packets were sent and none was relayed");
+}
+
+#[test]
+fn a_bridge_goes_on_in_another_plane_on_the_same_ports_and_lines() {
+    let mut bench = Bench::new(4, 44000..=44399);
+    let ((a, to_a), (b, to_b)) = (receiver(), receiver());
+    let port_a = bench.open(8, Side::A, to_a);
+    let port_b = bench.open(8, Side::B, to_b);
+    bench.order(8, Side::A, MediaCommand::Bridge);
+    let (sequence, before) = until_heard(&a, port_a.rtp, 1, &b);
+    bench.plane.hand_over();
+    let (call, saved) = bench.snapshots.try_iter().last().expect("a last snapshot");
+    assert_eq!(call, CallKey::new(8));
+    assert_eq!((saved.a.rtp, saved.b.rtp), (port_a.rtp, port_b.rtp));
+
+    let mut next = Bench::new(4, 44400..=44799);
+    let rebound = next
+        .plane
+        .rebind(call, saved.clone())
+        .expect("the ports are free");
+    assert!(next.plane.rebind(call, saved).is_err(), "and then they are not");
+    next.plane.resume(rebound);
+    let (_, after) = until_heard(&a, port_a.rtp, sequence + 20, &b);
+    assert_eq!(after.ssrc, before.ssrc);
+    let steps = after.sequence.wrapping_sub(before.sequence);
+    assert!((1..3000).contains(&steps), "the sequence jumps by {steps}");
+    let samples = after.time.wrapping_sub(before.time);
+    assert!((160..8_000_000).contains(&samples), "the time jumps by {samples}");
+    let first = next.report();
+    assert_eq!((first.side, first.event), (Side::A, MediaEvent::FirstPacket));
+    next.order(8, Side::A, MediaCommand::Close);
+    next.order(8, Side::B, MediaCommand::Close);
+    let freed: Vec<u16> = std::iter::repeat_with(|| next.event())
+        .filter_map(|event| {
+            if let Event::PortFreed(port) = event {
+                Some(port)
+            } else {
+                None
+            }
+        })
+        .take(2)
+        .collect();
+    assert_eq!(freed, [port_a.rtp.port(), port_b.rtp.port()]);
+    next.plane.stop();
+}
+
+#[test]
+fn a_call_whose_port_is_taken_cannot_be_rebound_and_holds_nothing() {
+    let mut bench = Bench::new(4, 44800..=44999);
+    let ((_a, to_a), (_b, to_b)) = (receiver(), receiver());
+    let port_a = bench.open(8, Side::A, to_a);
+    let port_b = bench.open(8, Side::B, to_b);
+    bench.order(8, Side::A, MediaCommand::Bridge);
+    bench.plane.hand_over();
+    let (call, saved) = bench.snapshots.try_iter().last().expect("a last snapshot");
+    let _stranger = UdpSocket::bind(port_b.rtp).expect("free by now");
+    let mut next = Bench::new(4, 44400..=44799);
+    assert!(next.plane.rebind(call, saved).is_err());
+    UdpSocket::bind(port_a.rtp).expect("given back");
+    next.plane.stop();
 }
 
 #[test]

@@ -25,7 +25,7 @@ impl Worker {
         Worker { clock, tasks, calls }
     }
 
-    /// Ends with `Task::Stop` or when the driver is gone.
+    /// Ends with `Task::Stop`, with `Task::HandOver`, or when the driver is gone.
     pub(super) fn run(mut self) {
         let mut next_look = next_on_grid(self.clock.mono());
         loop {
@@ -37,6 +37,8 @@ impl Worker {
             let now = self.clock.mono();
             match task {
                 Ok(Task::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(Task::HandOver) => return self.calls.hand_over(now),
+                Ok(Task::Resume(rebound)) => self.calls.resume(now, *rebound),
                 Ok(Task::Order(order)) => self.calls.order(now, &order),
                 Ok(Task::Open { order, sockets }) => self.calls.open(now, &order, sockets),
                 #[cfg(test)]

@@ -30,11 +30,11 @@ const RELAY_PATIENCE: Duration = Duration::from_millis(40);
 pub(super) struct Leg {
     call: CallKey,
     side: Side,
-    port: MediaPort,
-    audio: AudioParams,
-    opened: Instant,
-    sender: Sender,
-    receiver: Receiver,
+    pub port: MediaPort,
+    pub audio: AudioParams,
+    pub opened: Instant,
+    pub sender: Sender,
+    pub receiver: Receiver,
     pub keys: KeyReader,
     train: KeyTrain,
     bridged: bool,
@@ -42,7 +42,11 @@ pub(super) struct Leg {
     pace: Pace,
     mix: Option<Mix>,
     life: Life,
-    reports: Reports,
+    pub reports: Reports,
+    /// Where the peer was, and how short packets on the line were, when that was last asked.
+    known: (SocketAddr, u32),
+    /// The description changed since then.
+    updated: bool,
 }
 
 /// What the side hears.
@@ -90,6 +94,8 @@ impl Leg {
             mix: None,
             life: Life::new(now, limits.rtp_lost),
             reports: Reports::new(now, ids),
+            known: (audio.remote, u32::MAX),
+            updated: false,
         }
     }
 
@@ -104,6 +110,7 @@ impl Leg {
         }
         self.sender.set_frame_ms(frame_ms(audio));
         self.audio = audio.clone();
+        self.updated = true;
         self.restart_schedule(now, ticked);
     }
 
@@ -313,6 +320,14 @@ impl Leg {
 
     pub fn may_receive(&self) -> bool {
         matches!(self.audio.direction, Direction::SendRecv | Direction::RecvOnly)
+    }
+
+    /// Whether the peer has another address, the leg another description, or the line shorter
+    /// packets, than when this was last asked.
+    pub fn has_moved(&mut self) -> bool {
+        let now = (self.receiver.destination(), self.sender.shortest());
+        let before = std::mem::replace(&mut self.known, now);
+        std::mem::take(&mut self.updated) || before.0 != now.0 || now.1 < before.1
     }
 
     pub fn codec(&self) -> Codec {

@@ -19,6 +19,7 @@ mod fuzz;
 mod leg;
 mod life;
 mod reports;
+pub mod snapshot;
 mod voice;
 
 use std::net::SocketAddr;
@@ -31,6 +32,7 @@ use crate::media::{MediaCommand, MediaEvent, MediaLimits, MediaPort, MediaReport
 use crate::now::{IdSource, Instant};
 pub use fuzz::fuzz;
 use leg::Leg;
+use snapshot::AudioSnapshot;
 
 /// What the media thread feeds in.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +73,8 @@ pub enum AudioOutput {
     Report(MediaReport),
     /// The side's sockets are no longer used.
     Release(MediaPort),
+    /// What a successor of this process needs, as of now; it replaces the one before.
+    Keep(Box<AudioSnapshot>),
 }
 
 /// Where a packet's bytes lie; [`AudioOut::bytes`] gives them.
@@ -136,6 +140,8 @@ pub struct CallAudio {
     limits: MediaLimits,
     ids: IdSource,
     bridged: bool,
+    /// When the next snapshot is due; `None` without a bridge.
+    keep_at: Option<Instant>,
     a: Option<Leg>,
     b: Option<Leg>,
 }
@@ -148,6 +154,7 @@ impl CallAudio {
             limits,
             ids,
             bridged: false,
+            keep_at: None,
             a: None,
             b: None,
         }
@@ -161,7 +168,8 @@ impl CallAudio {
     /// When to call again with [`AudioInput::Timeout`], and what for.
     pub fn next_timeout(&self) -> Option<(Instant, &'static str)> {
         let legs = self.a.iter().chain(self.b.iter());
-        legs.filter_map(Leg::next_timeout).min()
+        let keep = self.keep_at.map(|at| (at, "snapshot"));
+        legs.filter_map(Leg::next_timeout).chain(keep).min()
     }
 
     pub fn handle(&mut self, now: Instant, input: AudioInput<'_>, bank: &PromptBank, out: &mut AudioOut) {
@@ -180,6 +188,7 @@ impl CallAudio {
                 self.relay_let_go(now);
             }
         }
+        self.keep(now, out);
     }
 
     fn on_order(
@@ -290,6 +299,7 @@ impl CallAudio {
 
     fn bridge(&mut self, now: Instant, out: &mut AudioOut) {
         self.bridged = true;
+        self.keep_at = Some(now);
         for leg in self.a.iter_mut().chain(self.b.iter_mut()) {
             leg.bridge(now, out);
         }
@@ -299,6 +309,7 @@ impl CallAudio {
         if !std::mem::take(&mut self.bridged) {
             return;
         }
+        self.keep_at = None;
         for leg in self.a.iter_mut().chain(self.b.iter_mut()) {
             leg.unbridge(now, out);
         }

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::media::receiver::Reception;
 use crate::media::rtcp::{self, PeerReport, Report, SenderInfo};
 use crate::media::sender::Sender;
@@ -23,6 +25,14 @@ pub(super) struct Reports {
     from: Option<SocketAddr>,
 }
 
+/// See [`Reports::restore`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportsSnapshot {
+    pub cname: String,
+    pub opened_ns: u64,
+    pub from: Option<SocketAddr>,
+}
+
 impl Reports {
     /// The first report goes out after 2.5 to 5 s, so that many legs do not report in step.
     pub fn new(now: Instant, ids: &mut IdSource) -> Reports {
@@ -33,6 +43,24 @@ impl Reports {
             packets_then: 0,
             peer: None,
             from: None,
+        }
+    }
+
+    pub fn snapshot(&self) -> ReportsSnapshot {
+        ReportsSnapshot {
+            cname: self.cname.clone(),
+            opened_ns: self.opened.as_nanos(),
+            from: self.from,
+        }
+    }
+
+    /// Goes on under the same name and on the same clock.
+    pub fn restore(now: Instant, saved: &ReportsSnapshot, ids: &mut IdSource) -> Reports {
+        Reports {
+            cname: saved.cname.clone(),
+            opened: Instant::from_nanos(saved.opened_ns),
+            from: saved.from,
+            ..Reports::new(now, ids)
         }
     }
 

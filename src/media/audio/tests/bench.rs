@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::ids::{CallKey, PlayId, Side};
+use crate::media::audio::snapshot::AudioSnapshot;
 use crate::media::audio::{AudioInput, AudioOut, AudioOutput, CallAudio};
 use crate::media::bank::PromptBank;
 use crate::media::codec;
@@ -37,6 +38,7 @@ pub struct Bench {
     pub rtcp: Vec<(Side, SocketAddr, Vec<u8>)>,
     pub events: Vec<(Side, Instant, MediaEvent)>,
     pub released: Vec<MediaPort>,
+    pub kept: Vec<AudioSnapshot>,
     out: AudioOut,
 }
 
@@ -127,6 +129,7 @@ impl Bench {
             rtcp: Vec::new(),
             events: Vec::new(),
             released: Vec::new(),
+            kept: Vec::new(),
             out: AudioOut::new(),
         }
     }
@@ -207,6 +210,7 @@ impl Bench {
                 }
                 AudioOutput::Report(report) => self.events.push((report.side, at, report.event.clone())),
                 AudioOutput::Release(port) => self.released.push(*port),
+                AudioOutput::Keep(snapshot) => self.kept.push(snapshot.as_ref().clone()),
             }
         }
         self.out.clear();

@@ -5,4 +5,5 @@ mod line;
 mod keys;
 mod latch;
 mod relay;
+mod restored;
 mod mix;
