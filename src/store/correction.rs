@@ -55,7 +55,7 @@ impl Store {
         self.audit(db.conn(), about(act, "card.correct", serial, None, Some(is)))
             .await?;
         let answer = answer_text(serial, Cents::ZERO);
-        remember_answer(db.conn(), act, "card.correct", &request, &answer).await?;
+        remember_answer(db.conn(), act, &answer).await?;
         self.answer_again(db, act, &answer, false).await
     }
 }

@@ -63,14 +63,15 @@ impl Store {
         ask: &Ask,
         floor: TalkTime,
     ) -> Result<LedgerReply, StoreFault> {
-        if let Some(slice) = stored_slice(db.conn(), &ask.op).await? {
-            return Ok(reserved(ask, &slice));
-        }
         let Some((state, earlier)) = self.lock_for_call(db.conn(), now, ask).await? else {
             return Ok(LedgerReply::NotReserved(ReserveRefusal::State(
                 CardState::Cancelled,
             )));
         };
+        // Behind the lock: the first try may still be at work when the second comes.
+        if let Some(slice) = stored_slice(db.conn(), &ask.op).await? {
+            return Ok(reserved(ask, &slice));
+        }
         if state != CardState::Active {
             return Ok(LedgerReply::NotReserved(ReserveRefusal::State(state)));
         }
@@ -128,9 +129,6 @@ impl Store {
         now: UnixTime,
         ask: &Ask,
     ) -> Result<LedgerReply, StoreFault> {
-        if let Some(slice) = stored_slice(db.conn(), &ask.op).await? {
-            return Ok(renewed(&slice));
-        }
         // A call that began in time may talk on after the card's day has ended.
         let Some((state, earlier)) = self
             .lock_for_call(db.conn(), UnixTime::from_ms(i64::MIN), ask)
@@ -140,6 +138,9 @@ impl Store {
                 CardState::Cancelled,
             )));
         };
+        if let Some(slice) = stored_slice(db.conn(), &ask.op).await? {
+            return Ok(renewed(&slice));
+        }
         if state != CardState::Active {
             return Ok(LedgerReply::NotReserved(ReserveRefusal::State(state)));
         }

@@ -151,14 +151,6 @@ impl Store {
     ) -> Result<LedgerReply, StoreFault> {
         let op = op.to_string();
         let mut db = self.begin().await?;
-        let stored: Option<Option<String>> = sqlx::query_scalar("SELECT after FROM audit WHERE op_key = $1")
-            .bind(&op)
-            .fetch_optional(db.conn())
-            .await?;
-        if let Some(after) = stored {
-            let bound = after.is_some_and(|json| json.contains("\"bound\":true"));
-            return Ok(LedgerReply::Bound(verdict(bound)));
-        }
         type Row = (i64, String, String, i64, Option<i64>);
         let row: Option<Row> = sqlx::query_as(
             self.locking("SELECT project_id, serial, state, balance_ms, expires_at FROM card WHERE id = $1"),
@@ -169,6 +161,15 @@ impl Store {
         let Some((project, serial, word, balance, expires_at)) = row else {
             return Ok(LedgerReply::Bound(BindVerdict::NotBound));
         };
+        // Behind the lock: the first try may still be at work when the second comes.
+        let stored: Option<Option<String>> = sqlx::query_scalar("SELECT after FROM audit WHERE op_key = $1")
+            .bind(&op)
+            .fetch_optional(db.conn())
+            .await?;
+        if let Some(after) = stored {
+            let bound = after.is_some_and(|json| json.contains("\"bound\":true"));
+            return Ok(LedgerReply::Bound(verdict(bound)));
+        }
         // Nothing is remembered for a card that would not have passed CHECK (I8).
         let state = card_state(&word, expires_at, now)?;
         if !matches!(state, CardState::New | CardState::Active) || balance <= 0 {

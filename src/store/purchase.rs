@@ -89,7 +89,7 @@ impl Store {
         self.audit(db.conn(), about(act, "card.buy", &serial, None, Some(is)))
             .await?;
         let answer = answer_text(&serial, offer.price.gross);
-        remember_answer(db.conn(), act, "card.buy", &request, &answer).await?;
+        remember_answer(db.conn(), act, &answer).await?;
         self.answer_again(db, act, &answer, true).await
     }
 
@@ -131,7 +131,7 @@ impl Store {
         self.audit(db.conn(), about(act, "card.topup", serial, Some(was), Some(is)))
             .await?;
         let answer = answer_text(serial, offer.price.gross);
-        remember_answer(db.conn(), act, "card.topup", &request, &answer).await?;
+        remember_answer(db.conn(), act, &answer).await?;
         self.answer_again(db, act, &answer, false).await
     }
 
@@ -182,7 +182,7 @@ impl Store {
         self.audit(db.conn(), about(act, "call.extend", &serial, None, Some(is)))
             .await?;
         let answer = answer_text(&serial, Cents::ZERO);
-        remember_answer(db.conn(), act, "call.extend", &request, &answer).await?;
+        remember_answer(db.conn(), act, &answer).await?;
         self.answer_again(db, act, &answer, false).await
     }
 
@@ -285,7 +285,8 @@ fn valid_minutes(minutes: i64) -> Result<(), Refusal> {
     ))
 }
 
-/// The first answer to this idempotency key, if there was one.
+/// The first answer to this idempotency key, if there was one. If not, the key is taken: whoever
+/// comes with the same one at the same time waits for the end of this `db_tx`.
 pub(super) async fn replay(
     conn: &mut AnyConnection,
     act: &Act,
@@ -295,36 +296,43 @@ pub(super) async fn replay(
     let Some(key) = &act.key else {
         return Ok(None);
     };
-    let row: Option<(String, String, String)> =
+    let taken = sqlx::query(
+        "INSERT INTO idempotency (key, verb, request_hash, answer, at) VALUES ($1, $2, $3, '', $4)
+         ON CONFLICT (key) DO NOTHING",
+    )
+    .bind(key)
+    .bind(verb)
+    .bind(sha256(request))
+    .bind(act.now.as_ms())
+    .execute(&mut *conn)
+    .await?;
+    if taken.rows_affected() == 1 {
+        return Ok(None);
+    }
+    let (same, hash, answer): (String, String, String) =
         sqlx::query_as("SELECT verb, request_hash, answer FROM idempotency WHERE key = $1")
             .bind(key)
-            .fetch_optional(conn)
+            .fetch_one(conn)
             .await?;
-    match row {
-        None => Ok(None),
-        Some((same, hash, answer)) if same == verb && hash == sha256(request) => Ok(Some(answer)),
-        Some(_) => Err(Refusal::KeyReused.into()),
+    if same == verb && hash == sha256(request) {
+        Ok(Some(answer))
+    } else {
+        Err(Refusal::KeyReused.into())
     }
 }
 
+/// Completes what `replay` began.
 pub(super) async fn remember_answer(
     conn: &mut AnyConnection,
     act: &Act,
-    verb: &'static str,
-    request: &str,
     answer: &str,
 ) -> Result<(), StoreFault> {
     if let Some(key) = &act.key {
-        sqlx::query(
-            "INSERT INTO idempotency (key, verb, request_hash, answer, at) VALUES ($1, $2, $3, $4, $5)",
-        )
-        .bind(key)
-        .bind(verb)
-        .bind(sha256(request))
-        .bind(answer)
-        .bind(act.now.as_ms())
-        .execute(conn)
-        .await?;
+        sqlx::query("UPDATE idempotency SET answer = $1 WHERE key = $2")
+            .bind(answer)
+            .bind(key)
+            .execute(conn)
+            .await?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 mod admin;
 mod config;
 mod daemon;
+mod database;
 mod ladders;
 mod prompts;
 mod redaction;

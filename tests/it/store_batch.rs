@@ -12,6 +12,8 @@ use cardline::now::{IdSource, Instant, Now, UnixTime};
 use cardline::store::{Act, Answered, NewCard, PinKey, ProjectEdit, Store, StoreOptions};
 use cardline::units::TalkTime;
 
+use crate::database::{Database, Kind, on_each_database};
+
 const START_MS: i64 = 1_764_057_600_000;
 const MINUTES: u32 = 9000;
 /// Few enough to be refused now and then.
@@ -263,34 +265,22 @@ async fn run(url: &str, steps: usize, lossy: usize) {
     desk.store.close().await;
 }
 
-fn sqlite(dir: &tempfile::TempDir) -> String {
-    format!("sqlite://{}", dir.path().join("cardline.db").display())
+on_each_database!(a_batch_gives_what_each_request_alone_would_give);
+async fn a_batch_gives_what_each_request_alone_would_give(on: Kind) {
+    let database = Database::new(on).await;
+    run(&database.url, 1500, 0).await;
 }
 
-#[tokio::test]
-async fn a_batch_gives_what_each_request_alone_would_give() {
-    let dir = tempfile::tempdir().unwrap();
-    run(&sqlite(&dir), 1500, 0).await;
+on_each_database!(answers_lost_after_the_commit_charge_nobody_twice_and_lose_nothing);
+async fn answers_lost_after_the_commit_charge_nobody_twice_and_lose_nothing(on: Kind) {
+    let database = Database::new(on).await;
+    run(&database.url, 10_000, 3).await;
 }
 
-#[tokio::test]
-async fn answers_lost_after_the_commit_charge_nobody_twice_and_lose_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    run(&sqlite(&dir), 10_000, 3).await;
-}
-
-/// `CARDLINE_TEST_POSTGRES=postgres://user@host/empty_database` runs the same against PostgreSQL.
-#[tokio::test]
-async fn batches_on_postgresql_are_the_same_where_there_is_one() {
-    if let Ok(url) = std::env::var("CARDLINE_TEST_POSTGRES") {
-        run(&url, 10_000, 3).await;
-    }
-}
-
-#[tokio::test]
-async fn one_bad_request_does_not_hold_back_the_others_of_its_batch() {
-    let dir = tempfile::tempdir().unwrap();
-    let desk = desk(&sqlite(&dir), 1).await;
+on_each_database!(one_bad_request_does_not_hold_back_the_others_of_its_batch);
+async fn one_bad_request_does_not_hold_back_the_others_of_its_batch(on: Kind) {
+    let database = Database::new(on).await;
+    let desk = desk(&database.url, 1).await;
     let card = desk.cards[0].0;
     let opening = |call, project| opening(CallKey::new(call), project);
     let reserve = LedgerRequest::Reserve {

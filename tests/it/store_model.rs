@@ -1,5 +1,5 @@
 //! The store against the reference model of `card::ledger`: random operations, the same answers,
-//! the same entries, the same balances, on a real SQLite file.
+//! the same entries, the same balances, on real databases.
 #![expect(
     clippy::wildcard_enum_match_arm,
     reason = "any other answer fails the test and is printed"
@@ -11,6 +11,8 @@ use cardline::ids::{CallKey, CardId, OpId, ProjectId};
 use cardline::now::{IdSource, Instant, Now, UnixTime};
 use cardline::store::{Act, AdminError, CardRow, NewCard, PinKey, ProjectEdit, Store, StoreOptions};
 use cardline::units::TalkTime;
+
+use crate::database::{Database, Kind, on_each_database};
 
 const START_MS: i64 = 1_764_057_600_000;
 const CARDS: usize = 8;
@@ -388,24 +390,15 @@ async fn check(url: &str, seed: u64, count: u32) -> u32 {
     grants
 }
 
-#[tokio::test]
-async fn the_store_agrees_with_the_model_over_random_operations() {
+on_each_database!(the_store_agrees_with_the_model_over_random_operations);
+async fn the_store_agrees_with_the_model_over_random_operations(on: Kind) {
     let mut grants = 0;
     for seed in 1..=6 {
-        let dir = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}", dir.path().join("cardline.db").display());
-        grants += check(&url, seed, 400).await;
+        let database = Database::new(on).await;
+        grants += check(&database.url, seed, 400).await;
     }
     assert!(
         grants > 150,
         "the run is no test if almost nothing is granted: {grants}"
     );
-}
-
-/// `CARDLINE_TEST_POSTGRES=postgres://user@host/empty_database` runs the same against PostgreSQL.
-#[tokio::test]
-async fn postgresql_agrees_too_where_there_is_one() {
-    if let Ok(url) = std::env::var("CARDLINE_TEST_POSTGRES") {
-        check(&url, 1, 1500).await;
-    }
 }
