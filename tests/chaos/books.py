@@ -9,6 +9,8 @@ CARDS = """SELECT k.serial, k.balance_ms, k.reserved_ms, k.open_calls,
     COALESCE((SELECT SUM(l.delta_ms) FROM ledger l WHERE l.card_id = k.id), 0) FROM card k"""
 OPEN = """SELECT (SELECT COUNT(*) FROM call WHERE ended_at IS NULL),
     (SELECT COUNT(*) FROM reservation WHERE state = 'open')"""
+# Faults of one node's process; the others are the store's.
+HITS = ("kill", "pause", "dark")
 # From Cardline's own end of a talk to its BYE at a phone, and from a phone's BYE to the clock's stop.
 WIRE_S = 1.0
 
@@ -72,11 +74,11 @@ class Judge:
     clock had stopped already: up to 1 s on the wire (R6)."""
     def __init__(self, faults, checkpoint_s, noise_s):
         """A fault: its span, its node (None: all), its kind."""
-        self.faults = [f for f in faults if f[3] in ("kill", "pause")]
-        self.store_faults = [f for f in faults if f[3] not in ("kill", "pause")]
+        self.faults = [f for f in faults if f[3] in HITS]
+        self.store_faults = [f for f in faults if f[3] not in HITS]
         self.checkpoint_s, self.noise_s = checkpoint_s, noise_s
         self.wrong, self.over_ms, self.under_ms, self.hit_under_ms, self.excess_ms, self.cut_late_ms = [], [], [], [], [], []
-        self.gaps_ms = []
+        self.gaps_ms, self.survived_under_ms = [], []
         self.tally = collections.Counter()
 
     def call(self, call, book):
@@ -118,7 +120,7 @@ class Judge:
             if short > 0:
                 self.blame(call, book, f"billed {billed} ms, the phones talked {at_least * 1000:.0f} ms at least")
         else:
-            self.hit_under_ms.append(short)
+            (self.hit_under_ms if len(survived) < len(faults) else self.survived_under_ms).append(short)
             if short > self.checkpoint_s * 1000 + self.without_store_ms(start, end):
                 self.blame(call, book, f"billed {billed} ms of {at_least * 1000:.0f} ms that were talked at least")
         if book and book.raw_ms:

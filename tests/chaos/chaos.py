@@ -20,7 +20,7 @@ class Chaos:
         self.given, self.cards, self.pins, self.lines = {}, [], {}, {}
         self.ready, self.idle, self.lock = collections.deque(), collections.deque(), threading.Lock()
         self.dialled, self.keys, self.feeding, self.begun = 0, 0, True, time.monotonic()
-        self.feeder_fault = self.mounted = None
+        self.feeder_fault = self.mounted = self.mourned = None
 
     # -- setting up
     def open(self):
@@ -46,7 +46,7 @@ class Chaos:
     def data_dir(self):
         folder = self.dir / "data"
         folder.mkdir(exist_ok=True)
-        if self.options.fills:
+        if self.options.fills or self.options.store == "sqlite" and self.options.darks:
             # In the mount namespace that `run` has made for this process.
             self.mounted = folder
             subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=0777", "chaos", str(folder)], check=True)
@@ -171,7 +171,8 @@ class Chaos:
     def schedule(self):
         options = self.options
         kinds = (["kill"] * options.kills + ["outage"] * options.outages + ["freeze"] * options.freezes
-                 + ["pause"] * options.pauses + ["fill"] * options.fills)
+                 + ["pause"] * options.pauses + ["fill"] * options.fills
+                 + ["dark"] * options.darks)
         self.rng.shuffle(kinds)
         self.mean_s = options.life or max(1.2, options.calls / options.rate / max(1, len(kinds)))
         return kinds
@@ -186,7 +187,7 @@ class Chaos:
     def watch(self):
         if self.loop.fault or self.feeder_fault:
             raise Failure(f"the test broke: {self.loop.fault or self.feeder_fault!r}")
-        dead = [n for n, node in enumerate(self.nodes) if not node.is_running()]
+        dead = [n for n, node in enumerate(self.nodes) if node is not self.mourned and not node.is_running()]
         if dead:
             raise Failure(f"node {dead} ended by itself:\n{self.nodes[dead[0]].log()[-3000:]}")
 
@@ -194,7 +195,9 @@ class Chaos:
         node, begun = self.rng.randrange(len(self.nodes)), time.monotonic()
         getattr(self, kind)(self.nodes[node])
         self.done_faults[kind] += 1
-        self.faults.append((begun, time.monotonic(), node if kind in ("kill", "pause") else None, kind))
+        self.faults.append((begun, time.monotonic(), node if kind in books.HITS else None, kind))
+        if kind == "dark":
+            self.faults.append((begun, time.monotonic(), None, "away"))
         if sum(self.done_faults.values()) % 25 == 0:
             self.say(f"{dict(self.done_faults)}, {self.dialled} calls")
 
@@ -209,9 +212,9 @@ class Chaos:
         self.live(self.rng.uniform(15, 25))
         node.resume()
 
-    def outage(self, _node):
+    def outage(self, _node, killed=None):
         self.cluster.stop(self.rng.choice(("fast", "immediate")))
-        self.live(self.rng.uniform(1, self.options.longest_outage))
+        self.away(killed, self.rng.uniform(1, self.options.longest_outage))
         self.cluster.start()
 
     def freeze(self, _node):
@@ -219,17 +222,31 @@ class Chaos:
         self.live(self.rng.uniform(1, 8))
         self.cluster.thaw()
 
-    def fill(self, _node):
+    def fill(self, _node, killed=None):
         """The database's disk is full to the last byte for a while."""
         ballast = self.dir / "data" / "ballast"
         with open(ballast, "wb", buffering=0) as out:
-            limit = time.monotonic() + self.rng.uniform(2, 8)
-            while time.monotonic() < limit:
-                try:
+            try:
+                while True:
                     out.write(bytes(4096))
-                except OSError:
-                    self.live(0.05)
+            except OSError:
+                self.away(killed, self.rng.uniform(2, 8))
         ballast.unlink()
+
+    def dark(self, node):
+        """The store is away, and the daemon dies and is started again in the middle of it."""
+        away = self.outage if self.options.store == "postgres" else self.fill
+        away(None, node)
+        node.start(60, again=True)
+
+    def away(self, killed, seconds):
+        self.live(seconds / 2)
+        if killed:
+            killed.kill()
+            killed.launch()
+            self.mourned = killed
+        self.live(seconds / 2)
+        self.mourned = None
 
     def say(self, words):
         if not self.options.json:
@@ -290,6 +307,7 @@ class Chaos:
             "overbilled_ms_most": most(judge.over_ms), "unbilled_ms_most_untouched": most(judge.under_ms),
             "unbilled_ms_most_hit": most(judge.hit_under_ms),
             "unbilled_ms_sum_hit": sum(judge.hit_under_ms),
+            "unbilled_ms_most_survived": most(judge.survived_under_ms),
             "raw_beyond_strictest_window_ms_most": most(judge.excess_ms),
             "gap_ms_median_survived": middle(judge.gaps_ms), "gap_ms_most_survived": most(judge.gaps_ms),
             "cut_late_ms_most": most(judge.cut_late_ms),
@@ -306,4 +324,4 @@ class Chaos:
             self.cluster.thaw()
             self.cluster.stop("immediate")
         if self.mounted:
-            subprocess.run(["umount", str(self.mounted)], check=True)
+            subprocess.run(["umount", "-l", str(self.mounted)], check=True)

@@ -60,20 +60,22 @@ class Daemon:
     def __init__(self, binary, folder, url, key, media, checkpoint_s=10, slice_s=12, renew_lead_s=6, more=""):
         self.binary, self.dir = binary, folder
         self.dir.mkdir(parents=True, exist_ok=True)
-        self.port, self.process, self.lives, self.starts = free_port(), None, [], []
+        self.port, self.process, self.starts = free_port(), None, []
         config = CONFIG.format(sip=self.port, media=f"{media}-{media + PORTS - 1}", dir=folder, url=url, key=key,
                                slice_s=slice_s, renew_lead_s=renew_lead_s, checkpoint_s=checkpoint_s)
         (folder / "cardline.toml").write_text(config + more)
 
-    def start(self, seconds=30):
-        """Starts it and waits until it answers."""
+    def start(self, seconds=30, again=False):
+        """Starts it and waits until it answers; `again`: as a service manager, whenever it gives up at start."""
         begun = time.monotonic()
-        with open(self.dir / "daemon.log", "ab") as log:
-            command = [str(self.binary), "serve", "--config", str(self.dir / "cardline.toml")]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        if not self.is_running():
+            self.launch()
         while True:
             if self.process.poll() is not None:
-                raise Failure(f"the daemon ended at start ({self.process.returncode}):\n{self.log()[-2000:]}")
+                if not again:
+                    raise Failure(f"the daemon ended at start ({self.process.returncode}):\n{self.log()[-2000:]}")
+                time.sleep(0.3)
+                self.launch()
             try:
                 self.ask("GET", "/health/ready", seconds=1)
                 break
@@ -82,15 +84,17 @@ class Daemon:
             if time.monotonic() > begun + seconds:
                 raise Failure(f"the daemon is not ready after {seconds} s:\n{self.log()[-2000:]}")
             time.sleep(0.02)
-        self.lives.append([begun, time.monotonic(), None])
-        self.starts.append(time.monotonic() - begun)
+        if not again:
+            self.starts.append(time.monotonic() - begun)
+
+    def launch(self):
+        with open(self.dir / "daemon.log", "ab") as log:
+            command = [str(self.binary), "serve", "--config", str(self.dir / "cardline.toml")]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
     def kill(self):
-        """kill -9; the moment is noted."""
-        now = time.monotonic()
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(10)
-        self.lives[-1][2] = now
 
     def pause(self):
         self.process.send_signal(signal.SIGSTOP)
