@@ -113,7 +113,9 @@ class Judge:
         talked, at_least = self.shortest(call, talks, faults)
         if book and "credit_end" in book.causes:
             self.cut_late_ms.append(round((at_least + WIRE_S) * 1000) - book.granted_ms)
-        least_ms = min(int((at_least - self.noise_s) * 1000), book.granted_ms if book else 0)
+        least_ms = int((at_least - self.noise_s) * 1000)
+        if book:
+            least_ms = min(least_ms, book.granted_ms)
         short = max(0, least_ms - billed)
         if not faults:
             self.under_ms.append(short)
