@@ -211,7 +211,13 @@ impl Bridge {
         let now = cx.mono();
         self.checkpoint_at = now + cx.config().checkpoint;
         self.checkpointed(cx);
-        let mut used = self.talk(now).used;
+        // Nothing is charged where one side was never heard, not even after a crash.
+        let heard = cx.facts.heard(Side::A) && cx.facts.heard(Side::B);
+        let mut used = if heard {
+            self.talk(now).used
+        } else {
+            self.paid.talked.raw
+        };
         if fault::planted(Fault::CheckpointAboveGrant) {
             used = used.saturating_add(TalkTime::from_duration(cx.config().checkpoint));
         }
