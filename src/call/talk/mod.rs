@@ -142,6 +142,10 @@ impl Bridge {
             Step::Lost(side, last_packet) => self.watch.lost(cx, side, last_packet),
             Step::Back(side) => self.watch.back(side),
             Step::ProbeAnswered(side) => self.watch.answered(cx, side),
+            Step::Ringing if fault::planted(Fault::AnswerChargedTwice) => {
+                let used = self.clock.used(cx.mono());
+                self.clock = TalkClock::started(cx.mono(), std::time::Duration::ZERO, used + used);
+            }
             // Whether a side was heard is among the facts; digits are relayed by the media plane.
             Step::FirstPacket
             | Step::CallerReady
