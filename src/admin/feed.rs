@@ -37,6 +37,17 @@ impl Feed {
         listeners.retain(|listener| listener.try_send(line.clone()).is_ok());
     }
 
+    /// What happens outside of calls, such as `integrity.failed`; `facts` is an object.
+    pub fn announce(&self, at: UnixTime, event: &str, mut facts: Value) {
+        facts["event"] = json!(event);
+        facts["at"] = json!(super::time_text(at));
+        let line = Bytes::from(format!("{facts}\n"));
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|listener| listener.try_send(line.clone()).is_ok());
+    }
+
     /// Everything from now on, for a listener in this process; one that falls behind by
     /// [`BACKLOG`] events is let go.
     pub fn follow(&self) -> Receiver<CallEvent> {

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Admin;
 use super::card::Nothing;
 use super::error::{Code, Problem};
 use super::http::{Answer, Json, Outcome};
+use super::socket::Actor;
+use crate::store::CheckReport;
 
 pub fn routes() -> Router<Arc<Admin>> {
     Router::new().route("/ledger/check", post(check))
@@ -18,11 +20,14 @@ pub fn routes() -> Router<Arc<Admin>> {
 
 /// Clean is 200; broken is a problem whose `extra` is the same report, so that no program can
 /// overlook it.
-async fn check(State(admin): State<Arc<Admin>>, _: Json<Nothing>) -> Outcome {
-    let report = admin.store.check((admin.clock)()).await?;
+async fn check(State(admin): State<Arc<Admin>>, actor: Actor, _: Json<Nothing>) -> Outcome {
+    let report = admin.store.check_and_keep(&admin.act(actor, None)).await?;
     if report.clean {
         return Ok(Answer::ok(json!(report)));
     }
+    admin
+        .feed
+        .announce((admin.clock)(), "integrity.failed", failed(&report));
     let count = report.offenders.len();
     Err(Problem::new(
         Code::LedgerBroken,
@@ -31,4 +36,9 @@ async fn check(State(admin): State<Arc<Admin>>, _: Json<Nothing>) -> Outcome {
     )
     .extra(json!(report))
     .because(format!("{:?}", report.offenders)))
+}
+
+/// The facts of the event `integrity.failed`.
+pub fn failed(report: &CheckReport) -> Value {
+    json!({ "offenders": report.offenders, "blocked": report.blocked })
 }

@@ -16,7 +16,7 @@ pub mod socket;
 mod call;
 mod card;
 mod http;
-mod ledger;
+pub mod ledger;
 mod number;
 mod project;
 mod system;

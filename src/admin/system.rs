@@ -46,7 +46,10 @@ struct Tail {
 async fn status(State(admin): State<Arc<Admin>>) -> Outcome {
     let status = switch_status(&admin).await?;
     let store = admin.store.ping().await.is_ok();
-    Ok(Answer::ok(status_json(&admin, &status, store)))
+    let mut document = status_json(&admin, &status, store);
+    // Without a database there is no verdict to show, and everything else is worth showing.
+    document["last_check"] = json!(admin.store.last_check().await.unwrap_or_default());
+    Ok(Answer::ok(document))
 }
 
 async fn drain(State(admin): State<Arc<Admin>>, actor: Actor, _: Json<Nothing>) -> Outcome {
@@ -131,7 +134,16 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Outcome {
         Ok(_) => {}
     }
     if missing.is_empty() {
-        return Ok(Answer::ok(json!({ "ready": true })));
+        // Calls are taken all the same: the cards concerned are blocked, the others are right.
+        let broken = admin
+            .store
+            .last_check()
+            .await
+            .ok()
+            .flatten()
+            .is_some_and(|last| !last.clean);
+        let degraded: &[&str] = if broken { &["integrity"] } else { &[] };
+        return Ok(Answer::ok(json!({ "ready": true, "degraded": degraded })));
     }
     Err(Problem::new(
         Code::NotReady,

@@ -8,6 +8,7 @@ pub mod client;
 mod drain;
 mod layout;
 mod render;
+mod render_books;
 mod text;
 mod verbs;
 mod words;

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::args::Lang;
 use super::layout::{facts, lines, rows, table};
+use super::render_books::{last_check, ledger_check};
 use super::text::{cell, cell_rest, cell_time, clean, euros, last_day, local, rest};
 use super::words::{CARD_STATES, counted, word};
 
@@ -428,26 +429,6 @@ fn call(document: &Value, lang: Lang) -> String {
     text
 }
 
-fn ledger_check(document: &Value, lang: Lang) -> String {
-    let mut text: String = rows(document, "rules")
-        .iter()
-        .filter_map(Value::as_str)
-        .map(|rule| format!("  ok  {}\n", clean(rule)))
-        .collect();
-    let count = |key: &str, one, many| {
-        let count = document.get(key).and_then(Value::as_u64).unwrap_or(0);
-        counted(usize::try_from(count).unwrap_or(usize::MAX), one, many, lang)
-    };
-    text.push_str(&format!(
-        "{}: {}, {}, {}\n",
-        word(lang, "sauber"),
-        count("cards", "Karte", "Karten"),
-        count("entries", "Buchung", "Buchungen"),
-        count("calls", "Anruf", "Anrufe"),
-    ));
-    text
-}
-
 fn status(document: &Value, lang: Lang) -> String {
     let mut text = facts(
         lang,
@@ -462,6 +443,7 @@ fn status(document: &Value, lang: Lang) -> String {
             ("freie Portpaare", cell(document, "free_ports")),
             ("SIP-Legs", cell(document, "legs")),
             ("SIP-Transaktionen", cell(document, "transactions")),
+            ("Bücher geprüft", last_check(document, lang)),
         ],
     );
     for (name, count) in document

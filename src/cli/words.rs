@@ -29,8 +29,9 @@ pub const CARD_STATES: [&str; 6] = [
     "storniert",
 ];
 
-const ENGLISH: [(&str, &str); 90] = [
+const ENGLISH: [(&str, &str); 93] = [
     ("Angebot", "Quote"),
+    ("Anker", "Anchor"),
     ("Anruf", "Call"),
     ("Anrufe", "Calls"),
     ("Anrufer werden angenommen", "Callers are let in"),
@@ -43,6 +44,7 @@ const ENGLISH: [(&str, &str); 90] = [
     ("Brutto", "Gross"),
     ("Buchung", "entry"),
     ("Buchungen", "entries"),
+    ("Bücher geprüft", "Books checked"),
     ("Datenbank", "Database"),
     ("Ende", "End"),
     ("Freischalten und Beratung", "Activation and consultation"),
@@ -108,6 +110,7 @@ const ENGLISH: [(&str, &str); 90] = [
     ("läuft seit", "running since"),
     ("nachher", "after"),
     ("nimmt keine Anrufe mehr", "takes no more calls"),
+    ("noch nie", "never yet"),
     ("offen", "open"),
     ("reserviert", "reserved"),
     ("sauber", "clean"),

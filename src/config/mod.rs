@@ -103,6 +103,9 @@ pub struct StoreConfig {
     /// A setup question that the store does not answer in this time is asked once more, then refused.
     #[serde(deserialize_with = "seconds", rename = "timeout_s")]
     pub timeout: Duration,
+    /// Local time, in the operator's zone, of the nightly check of the books; "" turns it off.
+    #[serde(deserialize_with = "hour")]
+    pub check_at: Option<(u8, u8)>,
 }
 
 impl Default for StoreConfig {
@@ -111,6 +114,7 @@ impl Default for StoreConfig {
             url: "sqlite:///var/lib/cardline/cardline.db".to_owned(),
             pin_key_file: None,
             timeout: Duration::from_secs(2),
+            check_at: Some((3, 30)),
         }
     }
 }
@@ -251,6 +255,19 @@ fn within(key: &str, value: u64, least: u64, most: u64) -> Result<(), String> {
 
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     Ok(Duration::from_secs(u32::deserialize(deserializer)?.into()))
+}
+
+fn hour<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<(u8, u8)>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let parsed = text
+        .split_once(':')
+        .and_then(|(hour, minute)| Some((hour.parse::<u8>().ok()?, minute.parse::<u8>().ok()?)))
+        .filter(|(hour, minute)| *hour < 24 && *minute < 60);
+    let wrong = || serde::de::Error::custom(format!("\"{text}\" is no time of day; want \"03:30\" or \"\""));
+    parsed.map(Some).ok_or_else(wrong)
 }
 
 fn port_range<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RangeInclusive<u16>, D::Error> {

@@ -46,6 +46,10 @@ fn a_wrong_value_names_file_key_value_and_range() {
             ["cardline.toml", "admin.http: 192.0.2.1:80", "loopback"],
         ),
         (
+            "[store]\ncheck_at = \"24:00\"\n",
+            ["cardline.toml", "24:00", "03:30"],
+        ),
+        (
             "[store]\nurl = \"mysql://x\"\n",
             ["cardline.toml", "store.url", "sqlite://"],
         ),

@@ -15,6 +15,7 @@ pub mod jobs;
 pub mod keeper;
 pub mod ledger;
 pub mod media;
+pub mod night;
 pub mod prompts;
 pub mod run;
 pub mod shutdown;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::{StartFault, read_config};
 use crate::admin::Hook;
+use crate::admin::feed::Feed;
 use crate::admin::live::SwitchPort;
 use crate::call::CallRules;
 use crate::call::speech::Grammar;
@@ -18,6 +19,7 @@ use crate::driver::clock::Clock;
 use crate::driver::jobs::{Directories, ReadDirectory};
 use crate::driver::ledger::Ask;
 use crate::driver::media::MediaPlan;
+use crate::driver::night;
 use crate::media::{MediaLimits, PromptSetId};
 use crate::secret::Secret;
 use crate::sip::Credentials;
@@ -133,6 +135,14 @@ pub fn read_directory(
 
 pub fn switch_port(inbox: Inbox) -> SwitchPort {
     SwitchPort::new(move |input| inbox.post(input).is_ok())
+}
+
+/// What a broken book sets off: the log and the event feed.
+pub fn alarm(feed: Arc<Feed>) -> night::Alarm {
+    Box::new(move |at, report| {
+        night::cry(report);
+        feed.announce(at, "integrity.failed", crate::admin::ledger::failed(report));
+    })
 }
 
 pub fn refresh_hook(directories: Directories) -> Hook {

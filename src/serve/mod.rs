@@ -25,6 +25,7 @@ use crate::driver::clock::{Clock, random_seed};
 use crate::driver::jobs::{self, Directories};
 use crate::driver::ledger::Desk;
 use crate::driver::media::{MediaPlane, Reporting};
+use crate::driver::night;
 use crate::driver::prompts::{self, PromptFault, Prompts};
 use crate::driver::run::{self, Parts};
 use crate::driver::shutdown::{Signals, insist};
@@ -86,7 +87,8 @@ pub struct Running {
     desk: Desk,
     ended: oneshot::Receiver<()>,
     stop_admin: watch::Sender<bool>,
-    stop_jobs: Arc<Notify>,
+    /// Of the jobs by the round, and of the nightly one.
+    stop_jobs: [Arc<Notify>; 2],
     admin: JoinHandle<io::Result<()>>,
 }
 
@@ -240,6 +242,7 @@ impl Shells {
     ) -> Running {
         let clock = self.clock;
         let admin_socket = self.config.admin.socket.clone();
+        let check_at = self.config.store.check_at;
         let admin_http = doors.tcp.as_ref().map(|door| door.address);
         let admin = Admin {
             store: self.store.clone(),
@@ -255,12 +258,17 @@ impl Shells {
         let (stop_admin, admin_stops) = watch::channel(false);
         let runtime = Handle::current();
         let admin = runtime.spawn(admin::serve(Arc::new(admin), doors, admin_stops));
-        let stop_jobs = Arc::new(Notify::new());
+        let stop_jobs = [Arc::new(Notify::new()), Arc::new(Notify::new())];
+        if let Some(hour) = check_at {
+            let alarm = assemble::alarm(Arc::clone(&self.feed));
+            let stop = Arc::clone(&stop_jobs[1]);
+            runtime.spawn(night::run(self.store.clone(), clock, hour, alarm, stop));
+        }
         runtime.spawn(jobs::run(
             self.store.clone(),
             self.directories.clone(),
             clock,
-            Arc::clone(&stop_jobs),
+            Arc::clone(&stop_jobs[0]),
         ));
         Running {
             sip,
@@ -329,7 +337,7 @@ impl Running {
         if self.ended.await.is_err() {
             tracing::error!("the loop ended without a word");
         }
-        self.stop_jobs.notify_one();
+        self.stop_jobs.iter().for_each(|stop| stop.notify_one());
         self.stop_admin.send_replace(true);
         let mut admin = self.admin;
         match tokio::time::timeout(ADMIN_ENDS, &mut admin).await {

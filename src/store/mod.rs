@@ -21,10 +21,12 @@ mod files;
 mod ledger;
 mod lines;
 mod numbers;
+mod origin;
 mod pin_key;
 mod projects;
 mod purchase;
 mod recovery;
+mod rotation;
 mod rows;
 mod sale;
 
@@ -62,6 +64,21 @@ impl Dialect {
         match self {
             Dialect::Sqlite => "BEGIN IMMEDIATE",
             Dialect::Postgres => "BEGIN",
+        }
+    }
+
+    fn migrator(self) -> &'static Migrator {
+        match self {
+            Dialect::Sqlite => &SQLITE,
+            Dialect::Postgres => &POSTGRES,
+        }
+    }
+
+    /// One view of the data for many questions; nobody waits for it.
+    const fn snapshot(self) -> &'static str {
+        match self {
+            Dialect::Sqlite => "BEGIN",
+            Dialect::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
         }
     }
 
@@ -140,7 +157,10 @@ impl Store {
         sqlx::any::install_default_drivers();
         let (dialect, url) = connect_url(&options.url)?;
         let durable = options.durable;
+        let migrator = dialect.migrator();
+        let newest = migrator.iter().map(|step| step.version).max().unwrap_or(0);
         if dialect == Dialect::Sqlite {
+            origin::look_at_file(&options.url, newest).await?;
             files::make_private(&url).map_err(|error| open_fault(&options.url, &error))?;
         }
         let single = dialect == Dialect::Sqlite && url.contains(":memory:");
@@ -153,10 +173,10 @@ impl Store {
             .connect(&url)
             .await
             .map_err(|error| open_fault(&options.url, &error))?;
-        let migrator = match dialect {
-            Dialect::Sqlite => &SQLITE,
-            Dialect::Postgres => &POSTGRES,
-        };
+        if dialect == Dialect::Postgres {
+            let mut conn = pool.acquire().await?;
+            origin::look_at_schema(&mut conn, &options.url, newest).await?;
+        }
         migrator
             .run(&pool)
             .await
@@ -164,6 +184,7 @@ impl Store {
         if dialect == Dialect::Sqlite {
             files::keep_private(&options.url);
         }
+        let pin_key = proven_key(&pool, dialect, &options).await?;
         let writers = match dialect {
             Dialect::Sqlite => 1,
             Dialect::Postgres => 4,
@@ -172,14 +193,13 @@ impl Store {
             inner: Arc::new(Inner {
                 pool,
                 dialect,
-                pin_key: options.pin_key,
+                pin_key,
                 node: options.node,
                 gate: Arc::new(Semaphore::new(writers)),
                 ids: Mutex::new(IdSource::from_seed(pin_key::random_bytes()?)),
                 epoch: std::sync::atomic::AtomicI64::new(0),
             }),
         };
-        store.check_pin_key(&options.url).await?;
         store.read_epoch().await?;
         Ok(store)
     }
@@ -220,31 +240,24 @@ impl Store {
     fn draw<T>(&self, draw: impl FnOnce(&mut IdSource) -> T) -> T {
         draw(&mut self.inner.ids.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
 
-    /// The key of this database must be the one its PINs were hashed with: the first start writes
-    /// a proof, each later one compares.
-    async fn check_pin_key(&self, url: &str) -> Result<(), StoreFault> {
-        let proof = self.inner.pin_key.proof();
-        let mut db = self.begin().await?;
-        sqlx::query(
-            "INSERT INTO meta (key, value) VALUES ('pin_key_proof', $1) ON CONFLICT (key) DO NOTHING",
-        )
-        .bind(&proof)
-        .execute(db.conn())
+/// The key that this database's PINs were hashed with: the first start writes a proof, each later one
+/// compares.
+async fn proven_key(pool: &AnyPool, dialect: Dialect, options: &StoreOptions) -> Result<PinKey, StoreFault> {
+    let mut tx = pool.begin_with(dialect.begin()).await?;
+    let kept: Option<String> = sqlx::query_scalar("SELECT value FROM meta WHERE key = 'pin_key_proof'")
+        .fetch_optional(&mut *tx)
         .await?;
-        let kept: String = sqlx::query_scalar("SELECT value FROM meta WHERE key = 'pin_key_proof'")
-            .fetch_one(db.conn())
+    let key = options.pin_key.clone().for_proof(&options.url, kept.as_deref())?;
+    if kept.is_none() {
+        sqlx::query("INSERT INTO meta (key, value) VALUES ('pin_key_proof', $1)")
+            .bind(key.proof())
+            .execute(&mut *tx)
             .await?;
-        if kept != proof {
-            return Err(StoreFault::PinKey {
-                place: url.to_owned(),
-                problem: "the database was made with another PIN key".to_owned(),
-                cure: "give the key file it was made with (store.pin_key_file or CARDLINE_PIN_KEY)",
-            });
-        }
-        db.commit().await?;
-        Ok(())
     }
+    tx.commit().await?;
+    Ok(key)
 }
 
 /// Splits off the dialect and completes the URL.

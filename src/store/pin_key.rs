@@ -15,28 +15,37 @@ use crate::secret::{Pin, Secret};
 
 /// The environment variable that goes before the key file: 64 hex digits.
 const ENVIRONMENT: &str = "CARDLINE_PIN_KEY";
+/// The key that a rotation changes to, when the old one is in the environment too.
+const NEXT_IN_ENVIRONMENT: &str = "CARDLINE_PIN_KEY_NEW";
 
 /// 32 bytes from which the look-up, the reveal and the line keys are derived.
 #[derive(Clone, Debug)]
-pub struct PinKey(Secret<[u8; 32]>);
+pub struct PinKey {
+    key: Secret<[u8; 32]>,
+    /// Where it stands, or shall stand; `None`: in the environment.
+    file: Option<PathBuf>,
+    /// Drawn just now: the file is made once a fresh database has taken it.
+    unsaved: bool,
+}
 
 impl PinKey {
     pub const fn from_bytes(bytes: [u8; 32]) -> PinKey {
-        PinKey(Secret::new(bytes))
+        PinKey {
+            key: Secret::new(bytes),
+            file: None,
+            unsaved: false,
+        }
     }
 
-    /// `CARDLINE_PIN_KEY`, else the file; a missing file is made with random bytes, mode 0600.
+    /// `CARDLINE_PIN_KEY`, else the file. If there is none, a key is drawn, and its file made (mode
+    /// 0600) when a fresh database is opened with it.
     /// `file: None` stands for `pin.key` beside the SQLite file of `url`.
     ///
     /// # Errors
-    /// A key that is no 32 bytes, a file that cannot be read or made.
+    /// A key that is no 32 bytes, a file that cannot be read.
     pub fn find(url: &str, file: Option<&Path>) -> Result<PinKey, StoreFault> {
-        if let Ok(text) = std::env::var(ENVIRONMENT) {
-            return parse(&text).ok_or(StoreFault::PinKey {
-                place: ENVIRONMENT.to_owned(),
-                problem: "it is not 64 hex digits".to_owned(),
-                cure: "make one with: openssl rand -hex 32",
-            });
+        if let Some(key) = from_environment(ENVIRONMENT)? {
+            return Ok(key);
         }
         let beside = super::sqlite_path(url).map(|path| path.with_file_name("pin.key"));
         let Some(path) = file.map(PathBuf::from).or(beside) else {
@@ -46,7 +55,133 @@ impl PinKey {
                 cure: "set store.pin_key_file, or CARDLINE_PIN_KEY",
             });
         };
-        read_or_make(&path)
+        match read(&path)? {
+            Some(key) => Ok(key),
+            None => Ok(PinKey {
+                file: Some(path),
+                unsaved: true,
+                ..PinKey::from_bytes(random_bytes()?)
+            }),
+        }
+    }
+
+    /// The key to change to: `CARDLINE_PIN_KEY_NEW` if this one is in the environment, else that of
+    /// `pin.key.new`, which is made if an earlier rotation did not leave it.
+    ///
+    /// # Errors
+    /// A key that is no 32 bytes or none at all, a file that cannot be read or made.
+    pub fn next(&self) -> Result<PinKey, StoreFault> {
+        let Some(file) = &self.file else {
+            return from_environment(NEXT_IN_ENVIRONMENT)?.ok_or(StoreFault::PinKey {
+                place: NEXT_IN_ENVIRONMENT.to_owned(),
+                problem: "it is not set, but the present key is in CARDLINE_PIN_KEY".to_owned(),
+                cure: "make a key with: openssl rand -hex 32",
+            });
+        };
+        let path = suffixed(file, ".new");
+        if let Some(next) = read(&path)? {
+            return Ok(next);
+        }
+        let next = PinKey {
+            file: Some(path),
+            ..PinKey::from_bytes(random_bytes()?)
+        };
+        next.save()?;
+        Ok(next)
+    }
+
+    /// After the database has taken the key of `pin.key.new`: it becomes `pin.key`, the old one
+    /// `pin.key.old`. At no moment is there no `pin.key`.
+    ///
+    /// # Errors
+    /// The file system's; asking again goes on.
+    pub fn finish_rotation(&self) -> Result<(), StoreFault> {
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        let old = suffixed(file, ".old");
+        let done = match std::fs::remove_file(&old) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => std::fs::hard_link(file, &old),
+        };
+        done.and_then(|()| std::fs::rename(suffixed(file, ".new"), file))
+            .and_then(|()| sync_folder(file))
+            .map_err(|error| {
+                fault(
+                    file,
+                    error.to_string(),
+                    "give the directory to the user that runs cardline",
+                )
+            })
+    }
+
+    /// This key or the one of an unfinished rotation, whichever made `proof`; then its files are put
+    /// in order. `proof: None`: a fresh database, which takes this key.
+    ///
+    /// # Errors
+    /// The database was made with a key that is not here.
+    pub(super) fn for_proof(self, url: &str, proof: Option<&str>) -> Result<PinKey, StoreFault> {
+        let Some(proof) = proof else {
+            if self.unsaved {
+                self.save()?;
+            }
+            return Ok(self);
+        };
+        if self.proof() == proof {
+            return Ok(self);
+        }
+        if let Some(file) = &self.file
+            && let Some(next) = read(&suffixed(file, ".new"))?
+            && next.proof() == proof
+        {
+            tracing::warn!(file = %file.display(), "a rotation of the PIN key broke off after its commit; it is finished now");
+            self.finish_rotation()?;
+            return Ok(PinKey {
+                file: self.file,
+                ..next
+            });
+        }
+        let missing = self.file.as_ref().filter(|_| self.unsaved);
+        Err(match missing {
+            Some(file) => fault(
+                file,
+                format!(
+                    "it is missing, and the database {} needs it",
+                    super::without_password(url)
+                ),
+                "restore it from a backup: without it no PIN of this database works",
+            ),
+            None => StoreFault::PinKey {
+                place: super::without_password(url),
+                problem: "the database was made with another PIN key".to_owned(),
+                cure: "give the key it was made with (store.pin_key_file or CARDLINE_PIN_KEY)",
+            },
+        })
+    }
+
+    /// Makes the file, never over another.
+    fn save(&self) -> Result<(), StoreFault> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(file)
+            .and_then(|mut open| {
+                open.write_all(format!("{}\n", hex(self.key.expose())).as_bytes())?;
+                open.sync_all()
+            })
+            .and_then(|()| sync_folder(file))
+            .map_err(|error| {
+                fault(
+                    file,
+                    error.to_string(),
+                    "give the directory to the user that runs cardline",
+                )
+            })
     }
 
     /// Tells two keys apart without telling the key.
@@ -107,7 +242,7 @@ impl PinKey {
 
     /// HMAC-SHA256 under a key of its own per purpose.
     fn mac(&self, purpose: &str, data: &[u8]) -> [u8; 32] {
-        let mut derive = keyed(self.0.expose());
+        let mut derive = keyed(self.key.expose());
         derive.update(b"cardline ");
         derive.update(purpose.as_bytes());
         let own: [u8; 32] = derive.finalize().into_bytes().into();
@@ -126,44 +261,60 @@ fn parse(text: &str) -> Option<PinKey> {
     Some(PinKey::from_bytes(bytes))
 }
 
-fn read_or_make(path: &Path) -> Result<PinKey, StoreFault> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let fault = |problem: String, cure| StoreFault::PinKey {
-        place: path.display().to_string(),
-        problem,
-        cure,
+fn from_environment(name: &str) -> Result<Option<PinKey>, StoreFault> {
+    let Ok(text) = std::env::var(name) else {
+        return Ok(None);
     };
+    parse(&text).map(Some).ok_or(StoreFault::PinKey {
+        place: name.to_owned(),
+        problem: "it is not 64 hex digits".to_owned(),
+        cure: "make one with: openssl rand -hex 32",
+    })
+}
+
+/// `None`: there is no such file.
+fn read(path: &Path) -> Result<Option<PinKey>, StoreFault> {
     match std::fs::read_to_string(path) {
-        Ok(text) => parse(&text).ok_or_else(|| {
-            fault(
-                "it does not hold 64 hex digits".to_owned(),
-                "restore it from a backup: without it no PIN of this database works",
-            )
-        }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let bytes = random_bytes()?;
-            let written = std::fs::OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(path)
-                .and_then(|mut file| {
-                    file.write_all(format!("{}\n", hex(&bytes)).as_bytes())?;
-                    file.sync_all()
-                });
-            match written {
-                Ok(()) => Ok(PinKey::from_bytes(bytes)),
-                Err(error) => Err(fault(
-                    error.to_string(),
-                    "give the directory to the user that runs cardline",
-                )),
-            }
+        Ok(text) => {
+            let key = parse(&text).ok_or_else(|| {
+                fault(
+                    path,
+                    "it does not hold 64 hex digits".to_owned(),
+                    "restore it from a backup: without it no PIN of this database works",
+                )
+            })?;
+            Ok(Some(PinKey {
+                file: Some(path.to_owned()),
+                ..key
+            }))
         }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(fault(
+            path,
             error.to_string(),
             "give the file to the user that runs cardline",
         )),
     }
+}
+
+fn fault(path: &Path, problem: String, cure: &'static str) -> StoreFault {
+    StoreFault::PinKey {
+        place: path.display().to_string(),
+        problem,
+        cure,
+    }
+}
+
+fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// So that a power failure does not take a file's name away.
+fn sync_folder(file: &Path) -> std::io::Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// From the operating system.
@@ -223,10 +374,49 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pin.key");
-        let first = read_or_make(&path).unwrap();
-        assert_eq!(first.proof(), read_or_make(&path).unwrap().proof());
+        let find = || PinKey::find("postgres://db/cards", Some(&path));
+        let first = find().unwrap().for_proof("", None).unwrap();
+        assert_eq!(first.proof(), find().unwrap().proof());
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         std::fs::write(&path, "short").unwrap();
-        assert!(read_or_make(&path).is_err());
+        assert!(find().is_err());
+    }
+
+    #[test]
+    fn a_missing_key_file_is_not_made_for_a_database_that_has_a_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pin.key");
+        let key = PinKey::find("postgres://db/cards", Some(&path)).unwrap();
+        let why = key
+            .for_proof("postgres://joe:secret@db/cards", Some("other"))
+            .unwrap_err();
+        assert!(why.to_string().contains("missing"), "{why}");
+        assert!(!why.to_string().contains("secret"), "{why}");
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_rotation_may_break_off_between_any_two_steps() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pin.key");
+        let find = || PinKey::find("postgres://db/cards", Some(&path)).unwrap();
+        let old = find().for_proof("", None).unwrap();
+        let next = old.next().unwrap();
+        assert_eq!(old.next().unwrap().proof(), next.proof(), "asked for again");
+        // Before the commit the old key is in force.
+        assert_eq!(
+            find().for_proof("", Some(&old.proof())).unwrap().proof(),
+            old.proof()
+        );
+        // After it, and with the old file linked already, the start puts the files in order.
+        std::fs::hard_link(&path, dir.path().join("pin.key.old")).unwrap();
+        assert_eq!(
+            find().for_proof("", Some(&next.proof())).unwrap().proof(),
+            next.proof()
+        );
+        assert_eq!(find().proof(), next.proof());
+        let kept = read(&dir.path().join("pin.key.old")).unwrap().unwrap();
+        assert_eq!(kept.proof(), old.proof());
+        assert!(!dir.path().join("pin.key.new").exists());
     }
 }

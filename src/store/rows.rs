@@ -292,15 +292,58 @@ pub struct CheckReport {
     pub clean: bool,
     /// Names of the rules that were tried, such as `I1 balance is the sum of entries`.
     pub rules: Vec<String>,
+    /// Invariants that rows cannot show.
+    pub elsewhere: Vec<Proof>,
     pub offenders: Vec<Offender>,
+    /// Serials of cards that this check has blocked.
+    pub blocked: Vec<String>,
     pub cards: i64,
     pub entries: i64,
     pub calls: i64,
+    pub took_ms: i64,
+    pub anchor: AnchorRow,
+}
+
+/// An invariant and where it is proved, if not by this check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Proof {
+    pub rule: &'static str,
+    pub proof: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Offender {
+    /// As in the specification: `I1`, `L9`.
+    pub id: String,
     pub rule: String,
-    /// Serial, call id or row, with the numbers that do not agree.
+    /// Card, call and row, with the numbers that do not agree.
     pub what: String,
+    /// Serial.
+    pub card: Option<String>,
+    pub call: Option<String>,
+    /// Id in the table that the rule is about.
+    pub row: Option<i64>,
+}
+
+/// A hash that stands for all entries up to a row. Kept apart from the database, it shows later
+/// whether somebody rewrote them, hashes and all (reliability.md T18).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AnchorRow {
+    /// Id of the newest entry in it.
+    pub upto: i64,
+    pub entries: i64,
+    /// SHA-256, hex.
+    pub hash: String,
+}
+
+/// The verdict of the newest check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LastCheck {
+    pub at: String,
+    pub took_ms: i64,
+    pub clean: bool,
+    pub offenders: i64,
+    pub first_offence: Option<String>,
+    pub anchor_upto: i64,
+    pub anchor: String,
 }

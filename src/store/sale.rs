@@ -161,6 +161,18 @@ pub(super) async fn sell(
     Ok(())
 }
 
+impl super::Store {
+    /// Minutes since midnight, in the operator's time zone.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn local_minute(&self, now: UnixTime) -> Result<i64, StoreFault> {
+        let mut conn = self.pool().acquire().await?;
+        let time = local(now, &zone_named(&operator_zone(&mut conn).await?));
+        Ok(i64::from(time.hour()) * 60 + i64::from(time.minute()))
+    }
+}
+
 async fn operator_zone(conn: &mut AnyConnection) -> Result<String, StoreFault> {
     let zone = sqlx::query_scalar("SELECT time_zone FROM operator WHERE id = $1")
         .bind(OPERATOR)

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test says what it needs by failing")]
 
 mod admin;
+mod books;
 mod config;
 mod daemon;
 mod database;
