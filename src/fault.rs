@@ -33,6 +33,16 @@ pub enum Fault {
     SecondAnswerKept,
     /// A response that matches nothing is answered.
     ResponseAnswered,
+    /// The advisor's 200 comes again, and the talk before it counts again.
+    AnswerChargedTwice,
+    /// The INVITE that met the peer's own (491) is never forgotten.
+    GlareKept,
+    /// The end of a key press is sent three times, and each is a digit.
+    KeyCountedTwice,
+    /// A settlement looks at what the call remembers, not at whether its row is still open.
+    SettledFromMemory,
+    /// What a dead process had open still counts as a call on its card.
+    OpenCallKept,
 }
 
 /// Whether this fault was planted in this run.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::card::ledger::{GRACE, VALIDITY};
 use crate::card::tariff::Tariff;
 use crate::card::{CardState, ReserveRefusal, Settlement};
+use crate::fault::{self, Fault};
 use crate::ids::{CallKey, CardId, OpId};
 use crate::now::UnixTime;
 use crate::units::TalkTime;
@@ -369,6 +370,10 @@ impl Book {
         due.sort_unstable_by_key(|(nth, ..)| *nth);
         for (_, key, billed) in due {
             self.end(key, billed);
+            let card = self.cards.get_mut(&key.1);
+            if let Some(card) = card.filter(|_| fault::planted(Fault::OpenCallKept)) {
+                card.open_calls += 1;
+            }
         }
     }
 
@@ -393,7 +398,8 @@ impl Book {
 
     /// Ends an open reservation, once: charges at most its grants and gives back the rest.
     fn end(&mut self, key: (CallKey, CardId), billed: TalkTime) {
-        let Some(kept) = self.reservations.get_mut(&key).filter(|kept| kept.open) else {
+        let kept = self.reservations.get_mut(&key);
+        let Some(kept) = kept.filter(|kept| kept.open || fault::planted(Fault::SettledFromMemory)) else {
             return;
         };
         kept.open = false;

@@ -13,6 +13,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::fault::{self, Fault};
 use crate::media::rtp::RtpTime;
 use crate::now::Instant;
 use crate::secret::Digit;
@@ -200,6 +201,9 @@ impl KeyReader {
             down,
             ..press
         });
+        if event.end && !press.down && fault::planted(Fault::KeyCountedTwice) {
+            return KeyNews::Pressed(press.digit);
+        }
         if press.down && !down {
             KeyNews::Released
         } else {

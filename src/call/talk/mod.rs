@@ -142,6 +142,10 @@ impl Bridge {
             Step::Lost(side, last_packet) => self.watch.lost(cx, side, last_packet),
             Step::Back(side) => self.watch.back(side),
             Step::ProbeAnswered(side) => self.watch.answered(cx, side),
+            Step::Ringing if fault::planted(Fault::AnswerChargedTwice) => {
+                let used = self.clock.used(cx.mono());
+                self.clock = TalkClock::started(cx.mono(), std::time::Duration::ZERO, used + used);
+            }
             // Whether a side was heard is among the facts; digits are relayed by the media plane.
             Step::FirstPacket
             | Step::CallerReady
@@ -211,7 +215,13 @@ impl Bridge {
         let now = cx.mono();
         self.checkpoint_at = now + cx.config().checkpoint;
         self.checkpointed(cx);
-        let mut used = self.talk(now).used;
+        // Nothing is charged where one side was never heard, not even after a crash.
+        let heard = cx.facts.heard(Side::A) && cx.facts.heard(Side::B);
+        let mut used = if heard {
+            self.talk(now).used
+        } else {
+            self.paid.talked.raw
+        };
         if fault::planted(Fault::CheckpointAboveGrant) {
             used = used.saturating_add(TalkTime::from_duration(cx.config().checkpoint));
         }

@@ -230,6 +230,9 @@ impl Endpoint {
         let news = self
             .transactions
             .drive_client(now, id, input, &mut self.deadlines, out);
+        if response.status == 491 && fault::planted(Fault::GlareKept) {
+            self.deadlines.set(Owner::Client(id), None);
+        }
         if news.contains(&News::Response) {
             let remote = flow.remote;
             self.run_leg(now, leg, LegInput::Response { of, response, remote }, out);

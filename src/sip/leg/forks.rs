@@ -3,11 +3,11 @@
 
 use crate::fault::{self, Fault};
 use crate::now::Instant;
-use crate::sip::Reason;
 use crate::sip::dialog::{Dialog, Outline, Place};
 use crate::sip::leg::{Cx, LegOutput, Purpose};
 use crate::sip::message::{Method, Response};
 use crate::sip::timers;
+use crate::sip::{LegEvent, Reason};
 
 /// The dialogs that 2xx responses have made so far, each with its ACK.
 #[derive(Debug)]
@@ -60,6 +60,12 @@ impl Forks {
                 bytes: sent.bytes.clone(),
                 again: true,
             });
+            if fault::planted(Fault::AnswerChargedTwice) {
+                cx.event(LegEvent::Ringing {
+                    status: response.status,
+                    sdp: None,
+                });
+            }
             return;
         }
         if self.acks.len() >= MAX_FORKS {

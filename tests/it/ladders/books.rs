@@ -18,6 +18,8 @@ pub struct Card {
     pub expires_ms: Option<i64>,
     open: BTreeMap<CallKey, i64>,
     settled: BTreeMap<CallKey, i64>,
+    /// The last checkpoint of any call on this card.
+    pub checkpoint_ms: i64,
 }
 
 /// The model. It checks itself with every order.
@@ -42,6 +44,7 @@ impl Books {
                 expires_ms: None,
                 open: BTreeMap::new(),
                 settled: BTreeMap::new(),
+                checkpoint_ms: 0,
             },
         );
     }
@@ -111,6 +114,9 @@ impl Books {
             LedgerRequest::Checkpoint { call, card, used } => {
                 let open = self.cards[card].open.get(call).copied().unwrap_or(0);
                 assert!(used.as_ms() <= open, "used within the grants");
+                self.cards
+                    .entry(*card)
+                    .and_modify(|card| card.checkpoint_ms = used.as_ms());
                 LedgerReply::Done
             }
             LedgerRequest::Settle(settlement) => {

@@ -111,6 +111,20 @@ fn dead_air_is_not_charged() {
     assert_eq!(world.books.card(1).balance_ms, 720_000);
 }
 
+/// A crash settles the last checkpoint.
+#[test]
+fn a_checkpoint_counts_no_dead_air() {
+    for (heard, want_ms) in [(false, 0), (true, 6_000)] {
+        let mut world = World::with(|config| config.call.checkpoint = Duration::from_secs(2), |_| {});
+        world.phones[1].talks = heard;
+        let mut world = talking(world);
+        world.run_s(7);
+        assert_eq!(world.books.card(1).checkpoint_ms, want_ms, "heard: {heard}");
+        world.hangs_up(0);
+        world.ends();
+    }
+}
+
 #[test]
 fn a_peer_that_vanishes_is_charged_to_its_last_audio() {
     let mut world = talking(World::new());

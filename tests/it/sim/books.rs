@@ -4,15 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cardline::call::cdr::{Cdr, EndCause};
-use cardline::call::directory::{Directory, Project};
+use cardline::call::directory::Project;
 use cardline::card::CdrOpening;
 use cardline::ids::{CallKey, CardId, LedgerId, OpId, Side};
+use cardline::media::{MediaEvent, MediaReport};
 use cardline::now::UnixTime;
 use cardline::units::TalkTime;
 
 use super::phone::{MS, Nanos, SECOND};
 use super::store::Store;
 use super::text::Text;
+use super::world::{Place, World};
 
 /// One dialog as seen from the middle of the wire.
 #[derive(Debug, Default)]
@@ -27,6 +29,8 @@ pub struct Wire {
     offers: BTreeMap<u32, &'static str>,
     hold_since: Option<Nanos>,
     held: Vec<(Nanos, Nanos)>,
+    /// It said that it knows of no such dialog (any more).
+    pub gone: bool,
     /// Something damaged came from this phone: what it meant is anybody's guess.
     pub tainted: bool,
 }
@@ -34,11 +38,32 @@ pub struct Wire {
 /// One call.
 #[derive(Debug, Default)]
 pub struct CallBook {
+    /// Whose call it is.
+    pub node: usize,
     pub a: Option<usize>,
     /// Phones whose answer got an audio path.
     pub b: Vec<usize>,
     pub bridges: Vec<Nanos>,
-    pub lost: bool,
+    /// The last audio of a side that then was silent for long.
+    pub lost: Vec<Nanos>,
+    /// Audio paths that were opened towards A and B, and those of which audio came.
+    paths: [u32; 2],
+    heard: [u32; 2],
+    /// Its process was killed before the call was in the books.
+    pub killed: Option<Nanos>,
+    /// The store was slow or away at that time, for this node.
+    pub blurred: bool,
+}
+
+impl CallBook {
+    /// Whether audio came on every path of both sides.
+    fn all_heard(&self) -> bool {
+        self.heard[0] > 0 && self.paths[1] > 0 && self.heard[1] >= self.paths[1]
+    }
+
+    fn never_heard(&self) -> bool {
+        self.heard.contains(&0)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -55,7 +80,11 @@ pub struct Books {
     /// When the row was completed: the call is over then.
     pub closed: BTreeMap<CallKey, Nanos>,
     /// Renewals without an answer that says anything.
-    pub renewing: BTreeMap<(CallKey, CardId), (LedgerId, OpId)>,
+    pub renewing: BTreeMap<(CallKey, CardId), ((Place, LedgerId), OpId)>,
+    /// Nodes that were killed or stood still: what was said to them may have been said to nobody.
+    pub deaf: BTreeSet<usize>,
+    /// When they stood still.
+    frozen: Vec<(usize, Nanos, Nanos)>,
 }
 
 impl Books {
@@ -73,6 +102,7 @@ impl Books {
             ("INVITE", None) if !text.tag("To").is_empty() => {
                 wire.offers.insert(text.cseq(), text.direction());
             }
+            ("INVITE" | "UPDATE" | "OPTIONS", Some(481)) => wire.gone = true,
             ("INVITE", Some(200)) if role == Side::B => {
                 wire.ok_in.get_or_insert(now);
             }
@@ -97,21 +127,69 @@ impl Books {
         }
     }
 
+    /// An audio path towards this side is up.
+    pub fn opened(&mut self, call: CallKey, side: Side) {
+        let book = self.calls.entry(call).or_default();
+        book.paths[usize::from(side == Side::B)] += 1;
+    }
+
+    /// Audio of this side came through.
+    pub fn heard(&mut self, report: &MediaReport) {
+        if report.event == MediaEvent::FirstPacket {
+            let book = self.calls.entry(report.call).or_default();
+            book.heard[usize::from(report.side == Side::B)] += 1;
+        }
+    }
+
+    pub fn lost(&mut self, call: CallKey, last: Nanos) {
+        self.calls.entry(call).or_default().lost.push(last);
+    }
+
+    pub fn frozen(&mut self, node: usize, from: Nanos, to: Nanos) {
+        self.deaf.insert(node);
+        self.frozen.push((node, from, to));
+    }
+
+    /// How long this node stood still in this span, at most.
+    fn still(&self, node: usize, from: Nanos, to: Nanos) -> Nanos {
+        let spans = self.frozen.iter().filter(|(frozen, ..)| *frozen == node);
+        spans
+            .map(|(_, a, b)| (*b).min(to).saturating_sub((*a).max(from)))
+            .sum()
+    }
+
+    /// The process of this node is gone, with all its calls.
+    pub fn killed(&mut self, now: Nanos, node: usize, store: &Store, calm: bool) {
+        self.deaf.insert(node);
+        self.renewing.retain(|_, ((place, _), _)| place.node != node);
+        for (call, book) in &mut self.calls {
+            let closed = store.cdrs.get(call).is_some_and(|row| row.closing.is_some());
+            if book.node == node && !closed {
+                book.killed.get_or_insert(now);
+                book.blurred |= !calm;
+            }
+        }
+    }
+
     /// All that must hold of calls once everything is over.
-    pub fn close(&self, store: &Store, directory: &Directory) {
+    pub fn close(&self, world: &World) {
+        let (store, directory) = (&world.store, &world.cast.directory);
         for ((call, card), row) in &store.rows {
             let settled = row.settled.as_ref();
             let settled =
                 settled.unwrap_or_else(|| panic!("call {call}: reservation on card {card} is still open"));
-            let closing = store.cdrs.get(call).and_then(|row| row.closing.as_ref());
             // What was lost is charged to its last audio only, whatever was noted in between.
-            let backdated =
-                closing.is_some_and(|cdr| matches!(cdr.end_cause, EndCause::MediaLost | EndCause::NoMedia));
-            let lost = self.calls.get(call).is_some_and(|book| book.lost);
+            let backdated = cause(store, *call)
+                .is_some_and(|cause| matches!(cause, EndCause::MediaLost | EndCause::NoMedia));
+            let lost = self.calls.get(call).is_some_and(|book| !book.lost.is_empty());
             assert!(
                 backdated || lost || row.used <= settled.raw.as_ms(),
                 "checkpoint {} above raw",
                 row.used
+            );
+            assert!(
+                store.cdrs.contains_key(call),
+                "call {call} used a card without a CDR"
             );
         }
         for (call, row) in &store.cdrs {
@@ -125,25 +203,21 @@ impl Books {
                 .unwrap_or_else(|| panic!("call {call}: no closing"));
             self.sums(store, *call, closing);
             self.hung_up(*call, closing);
-            if !self.wall_moved {
+            if !self.wall_moved && closing.end_cause != EndCause::CrashRecovered {
                 ordered(opening, closing);
             }
             let project = opening.project.and_then(|id| directory.projects.get(&id));
             if let (Some(project), Some(book)) = (project, self.calls.get(call)) {
-                self.charged(store, *call, closing, project);
-                self.window(book, *call, closing, project);
+                self.charged(store, (*call, book), closing, project);
+                self.window(world, (*call, book), closing, project);
             }
-        }
-        for (call, _) in store.rows.keys() {
-            assert!(
-                store.cdrs.contains_key(call),
-                "call {call} used a card without a CDR"
-            );
         }
         for (phone, wire) in &self.wires {
             let known = self.calls.values().any(|book| book.a == Some(*phone));
+            // A killed process may not have come to write down whom it had just answered.
+            let killed = self.deaf.contains(&world.homes[*phone]);
             assert!(
-                wire.ok_out.is_none() || known || wire.tainted || wire.ok_in.is_some(),
+                wire.ok_out.is_none() || known || wire.tainted || wire.ok_in.is_some() || killed,
                 "phone {phone} was answered without a CDR"
             );
         }
@@ -160,7 +234,10 @@ impl Books {
             };
             let bye = wire.bye_in.into_iter().chain(wire.bye_out).min();
             // Who does not know the dialog any more, or is not there, gets no BYE.
-            let gone = book.lost || cdr.end_cause == EndCause::MediaLost || wire.tainted;
+            let gone = !book.lost.is_empty()
+                || book.killed.is_some()
+                || cdr.end_cause == EndCause::MediaLost
+                || wire.tainted;
             let up = wire.ok_out.or(wire.ok_in).is_some();
             // Before the ACK no BYE may be sent (RFC 3261 §15), for 64 x T1 at most.
             let unconfirmed = wire.ok_out.map_or(0, |at| at + 33 * SECOND);
@@ -196,7 +273,7 @@ impl Books {
     }
 
     /// Every settlement by the tariff, worked out step by step.
-    fn charged(&self, store: &Store, call: CallKey, cdr: &Cdr, project: &Project) {
+    fn charged(&self, store: &Store, (call, book): (CallKey, &CallBook), cdr: &Cdr, project: &Project) {
         let alone = store.rows.keys().filter(|(key, _)| *key == call).count() == 1;
         for ((key, card), row) in &store.rows {
             let Some(settled) = row.settled.as_ref().filter(|_| *key == call) else {
@@ -215,12 +292,15 @@ impl Books {
             let earlier = row.resumed.iter().map(|used| TalkTime::from_ms(*used));
             let mut earlier = earlier.map(|used| naive_bill(project, used, used.as_ms()));
             let unheard_of = self.blind.contains(&(call, *card)) && (raw.as_ms()..due).contains(&billed);
+            let free = billed == 0 && !book.all_heard();
+            // Others charge the checkpoint, and round nothing up.
+            let low = row.recovered && billed == due.min(raw.as_ms());
             assert!(
-                billed == due || billed == 0 || unheard_of || earlier.any(|talk| talk == billed),
+                billed == due || free || low || unheard_of || earlier.any(|talk| talk == billed),
                 "call {call}, card {card}: {billed} ms billed for {raw:?} of {}, want {due}; {cdr:?}",
                 row.granted
             );
-            let unheard = alone && cdr.end_cause == EndCause::NoMedia;
+            let unheard = alone && (cdr.end_cause == EndCause::NoMedia || book.never_heard());
             assert!(
                 !unheard || billed == 0 || !row.resumed.is_empty(),
                 "call {call}: dead air was charged"
@@ -229,7 +309,7 @@ impl Books {
     }
 
     /// The measured talk must lie between what the wire saw for certain and what it saw at most.
-    fn window(&self, book: &CallBook, call: CallKey, cdr: &Cdr, project: &Project) {
+    fn window(&self, world: &World, (call, book): (CallKey, &CallBook), cdr: &Cdr, project: &Project) {
         let wires = book.b.iter().filter_map(|phone| self.wires.get(phone));
         let a = book.a.and_then(|phone| self.wires.get(&phone));
         let Some(a) = a else { return };
@@ -237,9 +317,9 @@ impl Books {
             return;
         }
         let (mut least, mut most) = (0, 0);
-        for (place, b) in wires.enumerate() {
+        for b in wires {
             let Some(from) = b.ok_in else { continue };
-            let ends = [b.bye_in, b.bye_out, a.bye_in, a.bye_out];
+            let ends = [b.bye_in, b.bye_out, a.bye_in, a.bye_out, book.killed];
             let Some(to) = ends.into_iter().flatten().filter(|at| *at >= from).min() else {
                 continue;
             };
@@ -249,13 +329,14 @@ impl Books {
                     .min(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)),
                 None => 0,
             };
-            let bridged = book.bridges.iter().find(|at| **at >= from);
             most += (to - from).saturating_sub(pauses);
-            if let Some(bridged) = bridged {
+            // A lost call is charged to its last audio.
+            let heard = book.lost.iter().copied().fold(to, Nanos::min);
+            if let Some(bridged) = book.bridges.iter().find(|at| **at >= from) {
                 let whispered = if project.accept_key { *bridged } else { from };
-                least += to.saturating_sub(whispered).saturating_sub(pauses);
+                let still = self.still(book.node, whispered, heard);
+                least += heard.saturating_sub(whispered).saturating_sub(pauses + still);
             }
-            let _ = place;
         }
         let raw = u64::try_from(cdr.raw.as_ms()).expect("raw is never negative") * MS;
         // Each stretch may lose the fraction of a millisecond, and end on a late timer.
@@ -264,11 +345,25 @@ impl Books {
             raw <= most + slack,
             "call {call}: raw {raw} ns, the wire allows {most} at most; {cdr:?}"
         );
-        let backdated = book.lost || matches!(cdr.end_cause, EndCause::MediaLost | EndCause::NoMedia);
+        let crashed = cdr.end_cause == EndCause::CrashRecovered;
+        let unbilled = if crashed { self.crash_takes(world, book) } else { 0 };
+        let dead = cdr.end_cause == EndCause::NoMedia || !book.all_heard();
         assert!(
-            backdated || raw + slack >= least,
+            dead || raw + slack + unbilled >= least,
             "call {call}: raw {raw} ns, the wire saw {least} at least; {cdr:?}"
         );
+    }
+
+    /// What a crash may take: the talk since the last checkpoint that was in the books, or on the way
+    /// to them and in the journal.
+    fn crash_takes(&self, world: &World, book: &CallBook) -> Nanos {
+        let skipped = if world.nodes[book.node].desk.skips > 0 {
+            5 * world.bounds.checkpoint
+        } else {
+            0
+        };
+        let way = if book.blurred { 8 * SECOND } else { SECOND };
+        world.bounds.checkpoint + way + skipped
     }
 }
 
@@ -289,6 +384,11 @@ impl Wire {
         let spans = self.held.iter().copied().chain(open);
         spans.map(|(a, b)| b.min(to).saturating_sub(a.max(from))).sum()
     }
+}
+
+fn cause(store: &Store, call: CallKey) -> Option<EndCause> {
+    let row = store.cdrs.get(&call)?;
+    Some(row.closing.as_ref()?.end_cause)
 }
 
 /// I11: the times of a CDR stand in order.

@@ -13,9 +13,8 @@ use cardline::sip::endpoint::EndpointConfig;
 use cardline::switch::{Input, Switch, SwitchConfig};
 
 use super::cast::Cast;
-use super::desk::Desk;
 use super::log::Log;
-use super::world::{SWITCH, World};
+use super::world::{Node, World, address};
 
 /// How a run is to go.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,16 +27,26 @@ pub struct Wish {
 
 pub fn world(seed: u64, wish: Wish) -> World {
     let (cast, store) = Cast::new(seed, wish.polite);
-    let desk = Desk::new(store, seed);
-    let switch = switch(seed, &cast, wish);
-    let mut world = World::assemble(seed, cast, desk, switch, Log::new(wish.readable));
+    // Most installations are one process; some are two or three over one store.
+    let count = match IdSource::from_number(seed ^ 0x0dd).below(10) {
+        _ if wish.polite => 1,
+        0..=5 => 1,
+        6 | 7 => 2,
+        _ => 3,
+    };
+    let node = |node| Node::new(seed, node, switch(seed, (node, 0), &cast));
+    let nodes = (0..count).map(node).collect();
+    let mut world = World::assemble(seed, (cast, store), nodes, Log::new(wish.readable));
+    let checkpoint = settings(seed, wish.polite).call.checkpoint;
+    world.bounds.checkpoint = u64::try_from(checkpoint.as_nanos()).unwrap_or(u64::MAX);
     world.start(!wish.polite);
     world
 }
 
-fn switch(seed: u64, cast: &Cast, wish: Wish) -> Switch {
-    let mut ids = IdSource::from_number(seed ^ 0x5117c);
-    let config = settings(&mut ids, wish);
+/// A fresh switch for one life of a node.
+pub fn switch(seed: u64, (node, life): (usize, u32), cast: &Cast) -> Switch {
+    let ids = IdSource::from_number(seed ^ 0x5117c ^ (node as u64) << 40 ^ u64::from(life) << 48);
+    let config = settings(seed, cast.polite);
     let rules = CallRules {
         config: config.call.clone(),
         no_media: config.media.no_media,
@@ -46,7 +55,7 @@ fn switch(seed: u64, cast: &Cast, wish: Wish) -> Switch {
         credentials: BTreeMap::new(),
     };
     let switch_config = SwitchConfig {
-        endpoint: EndpointConfig::new(&config, vec![SWITCH.into()]),
+        endpoint: EndpointConfig::new(&config, vec![address(node)]),
         rules,
         max_calls: config.limits.calls,
         retry_after_s: config.limits.retry_after_s,
@@ -57,10 +66,11 @@ fn switch(seed: u64, cast: &Cast, wish: Wish) -> Switch {
     switch
 }
 
-/// A quarter of the seeds run with other limits than the product's.
-fn settings(ids: &mut IdSource, wish: Wish) -> Config {
+/// Half of the seeds run with other limits than the product's; all nodes of a run have the same.
+fn settings(seed: u64, polite: bool) -> Config {
+    let mut ids = IdSource::from_number(seed ^ 0x5e77);
     let mut text = String::from("[[trunk]]\nname = \"carrier\"\npeers = [\"198.51.100.0/24\"]\n");
-    if !wish.polite {
+    if !polite {
         match ids.below(8) {
             0 => text.push_str("[call]\nslice_s = 30\nrenew_lead_s = 14\nwarnings_s = [10]\n"),
             1 => {

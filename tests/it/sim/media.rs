@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cardline::ids::{CallKey, PlayId, Side};
+use cardline::media::dtmf::{EventPayload, KeyNews, KeyReader};
+use cardline::media::rtp::RtpTime;
 use cardline::media::{LegStats, MediaCommand, MediaEvent, MediaOrder, MediaPort, PortId, Utterance};
 use cardline::now::{IdSource, Instant};
 use cardline::sdp::Direction;
+use cardline::secret::Digit;
 
 use super::phone::{MS, Nanos, SECOND};
 
@@ -17,6 +20,45 @@ pub struct Stream {
     playing: Option<PlayId>,
     mixing: Option<PlayId>,
     pub lost: bool,
+    keys: KeyReader,
+    /// Presses of which packets came, by their timestamps, and those that were reported.
+    pressed: BTreeSet<u32>,
+    reported: usize,
+}
+
+/// One telephone-event packet of a phone (RFC 4733).
+#[derive(Clone, Copy)]
+pub struct KeyPacket {
+    pub call: CallKey,
+    pub side: Side,
+    pub sent_at: Nanos,
+    /// RTP time of the press.
+    time: u32,
+    payload: [u8; 4],
+}
+
+impl KeyPacket {
+    /// A press of 60 ms: an update every 20 ms, the end three times.
+    pub fn train(call: CallKey, side: Side, at: Nanos, digit: Digit) -> Vec<KeyPacket> {
+        // 8 samples per millisecond; a run is far shorter than their 32 bits.
+        let time = u32::try_from(at / MS * 8).unwrap_or(0);
+        let packet = |after: u64, end: bool| KeyPacket {
+            call,
+            side,
+            sent_at: at + after * MS,
+            time,
+            payload: EventPayload {
+                event: digit.event(),
+                end,
+                volume: 10,
+                duration: u16::try_from(8 * after.min(60)).unwrap_or(0),
+            }
+            .to_bytes(),
+        };
+        let updates = [20, 40].map(|after| packet(after, false));
+        let ends = [60, 61, 62].map(|after| packet(after, true));
+        updates.into_iter().chain(ends).collect()
+    }
 }
 
 /// Something that comes later.
@@ -60,13 +102,13 @@ pub struct Plane {
 }
 
 impl Plane {
-    pub fn new(seed: u64) -> Plane {
+    pub fn new(seed: u64, node: usize) -> Plane {
         Plane {
             streams: BTreeMap::new(),
             stock: BTreeSet::new(),
             opened: 0,
             closed: 0,
-            next_port: 0,
+            next_port: u32::try_from(node * 5000).unwrap_or(0),
             last_report: BTreeMap::new(),
             rng: IdSource::from_number(seed ^ 0x3ed1a),
             slow: false,
@@ -123,6 +165,9 @@ impl Plane {
                 playing: None,
                 mixing: None,
                 lost: false,
+                keys: KeyReader::default(),
+                pressed: BTreeSet::new(),
+                reported: 0,
             };
             let before = self.streams.insert(key, stream);
             assert!(before.is_none(), "call {call} opens {side} twice");
@@ -227,6 +272,36 @@ impl Plane {
         stream.lost = true;
         let last_packet = Instant::from_nanos(last.max(stream.opened_at));
         Some(self.report(key.0, key.1, MediaEvent::Lost { last_packet }, now))
+    }
+
+    /// A telephone-event arrives; a report if it is news.
+    ///
+    /// # Panics
+    /// If more presses are reported than there were.
+    pub fn key(&mut self, now: Nanos, packet: &KeyPacket) -> Option<Later> {
+        let key = (packet.call, packet.side);
+        let stream = self.streams.get_mut(&key)?;
+        stream.pressed.insert(packet.time);
+        let time = RtpTime::new(packet.time);
+        let KeyNews::Pressed(digit) = (stream.keys).read(Instant::from_nanos(now), 1, time, &packet.payload)
+        else {
+            return None;
+        };
+        stream.reported += 1;
+        assert!(
+            stream.reported <= stream.pressed.len(),
+            "call {}: one press counts as two digits",
+            packet.call
+        );
+        Some(self.report(key.0, key.1, MediaEvent::Digit(digit), now))
+    }
+
+    /// The process is gone, and its sockets with it.
+    pub fn forget(&mut self) {
+        self.streams.clear();
+        self.stock.clear();
+        self.last_report.clear();
+        (self.opened, self.closed) = (0, 0);
     }
 
     pub fn sound(&mut self, now: Nanos, key: (CallKey, Side)) -> Option<Later> {

@@ -1,10 +1,10 @@
-//! The books behind the switch: cards, lines, reservations and CDR rows, by the rules of
+//! The books behind all nodes: cards, lines, reservations and CDR rows, by the rules of
 //! reliability.md §4 in their shortest form. `card/book.rs`, the model that the real stores are
 //! tested against, gets every command too, and the two must agree.
 
 use std::collections::BTreeMap;
 
-use cardline::call::cdr::Cdr;
+use cardline::call::cdr::{Cdr, EndCause};
 use cardline::card::ledger::{Book, Command, Outcome, Reservation};
 use cardline::card::{
     BindVerdict, CardFacts, CardState, CdrOpening, LedgerReply, LedgerRequest, LineVerdict, PinVerdict,
@@ -13,6 +13,16 @@ use cardline::card::{
 use cardline::ids::{CallKey, CardId, OpId, ProjectId};
 use cardline::now::UnixTime;
 use cardline::units::{E164, TalkTime};
+
+use super::phone::Nanos;
+
+/// Who asks, and when: by true time, and by the clock on that node's wall.
+#[derive(Clone, Copy, Debug)]
+pub struct Clerk {
+    pub at: Nanos,
+    pub wall: UnixTime,
+    pub node: usize,
+}
 
 /// One card and its entries.
 #[derive(Debug)]
@@ -39,10 +49,15 @@ pub struct Row {
     /// First answers by their keys, so that a repetition changes nothing.
     ops: BTreeMap<OpId, (i64, bool)>,
     pub settled: Option<Settlement>,
+    /// Whose it is.
+    pub node: usize,
+    /// Ended at its checkpoint, by another than its call.
+    pub recovered: bool,
 }
 
 #[derive(Debug, Default)]
 pub struct CdrRow {
+    pub node: usize,
     pub opening: Option<CdrOpening>,
     pub closing: Option<Cdr>,
 }
@@ -57,6 +72,8 @@ pub struct Store {
     binds: BTreeMap<OpId, bool>,
     model: Book,
     now: UnixTime,
+    /// Whose request is carried out.
+    node: usize,
 }
 
 impl Store {
@@ -64,8 +81,9 @@ impl Store {
     ///
     /// # Panics
     /// On what no right caller may ask.
-    pub fn commit(&mut self, now: UnixTime, request: &LedgerRequest) -> LedgerReply {
-        self.now = now;
+    pub fn commit(&mut self, clerk: Clerk, request: &LedgerRequest) -> LedgerReply {
+        self.now = clerk.wall;
+        self.node = clerk.node;
         match request {
             LedgerRequest::OpenCdr(opening) => self.open_cdr(opening),
             LedgerRequest::FindLine { project, line } => {
@@ -304,6 +322,7 @@ impl Store {
         let granted = want.min(available);
         let last = granted == available;
         let row = self.rows.entry(key).or_default();
+        row.node = self.node;
         row.granted = granted;
         row.ops.insert(op, (granted, last));
         LedgerReply::Reserved(Reservation::granted(
@@ -362,6 +381,10 @@ impl Store {
         if row.settled.is_none() {
             row.used = row.used.max(used);
         }
+        let (call, card) = key;
+        let used = TalkTime::from_ms(used);
+        self.model
+            .apply(self.now, &Command::Checkpoint { call, card, used });
         LedgerReply::Done
     }
 
@@ -385,6 +408,8 @@ impl Store {
             // A card that was used up asks once more in the same call; if the answer is lost, what
             // may have been granted is given back, and that must not touch the charge.
             Some(_) if settlement.billed.is_zero() && settlement.raw.is_zero() => {}
+            // Others were faster, at the last checkpoint: what comes late changes nothing.
+            Some(_) if row.recovered => {}
             Some(before) => assert_eq!(before, settlement, "two settlements of one call and card"),
             None => {
                 row.settled = Some(settlement.clone());
@@ -399,8 +424,22 @@ impl Store {
         }
     }
 
+    /// One usage entry for what a call was charged on a card (I3); none for nothing.
+    pub(super) fn enter_usage(&mut self, (call, card): (CallKey, CardId), billed: i64) {
+        let card = self.cards.get_mut(&card).expect("cards are never removed");
+        if billed > 0 {
+            card.entries.push((Some(call), -billed));
+            card.balance -= billed;
+        }
+    }
+
+    pub(super) fn tell_model(&mut self, clerk: Clerk, command: &Command) {
+        self.model.apply(clerk.wall, command);
+    }
+
     fn open_cdr(&mut self, opening: &CdrOpening) -> LedgerReply {
         let row = self.cdrs.entry(opening.call).or_default();
+        row.node = self.node;
         match &row.opening {
             Some(before) => assert_eq!(before, opening, "two openings of one CDR"),
             None => row.opening = Some(opening.clone()),
@@ -416,13 +455,14 @@ impl Store {
             cdr.call
         );
         match &row.closing {
+            Some(before) if before.end_cause == EndCause::CrashRecovered => {}
             Some(before) => assert_eq!(before, cdr, "two closings of one CDR"),
             None => row.closing = Some(cdr.clone()),
         }
         LedgerReply::Done
     }
 
-    /// What must hold whenever the store is at rest.
+    /// What must hold whenever the store is at rest (I1, I2, L1).
     pub fn check(&self) {
         for (id, card) in &self.cards {
             let sum: i64 = card.entries.iter().map(|(_, delta)| delta).sum();
@@ -432,6 +472,16 @@ impl Store {
             );
             let available = self.available(*id);
             assert!(available >= 0, "card {id}: available is {available}");
+            let open = self.open_calls(*id);
+            assert!(
+                open <= card.max_parallel,
+                "card {id}: {open} calls at a time, {} may be",
+                card.max_parallel
+            );
+            let model = &self.model.cards[id];
+            let mine = (card.balance, self.reserved(*id), open);
+            let other = (model.balance.as_ms(), model.reserved.as_ms(), model.open_calls);
+            assert_eq!(mine, other, "card {id}: the books and the model differ");
         }
     }
 }

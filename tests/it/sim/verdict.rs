@@ -2,6 +2,7 @@
 
 use cardline::card::{CardState, LedgerRequest};
 use cardline::ids::{CallKey, CardId, LedgerId};
+use cardline::switch::Switch;
 
 use super::phone::{Phone, SECOND};
 use super::text::Text;
@@ -23,10 +24,10 @@ pub fn at_send(world: &World, phone: usize, text: Text<'_>) {
 /// The cut came although the card has talk time: a recharge was lost.
 fn cut(world: &World, phone: usize) {
     let mut calls = world.books.calls.iter();
-    let Some((call, _)) = calls.rfind(|(_, book)| book.b.last() == Some(&phone)) else {
+    let Some((call, book)) = calls.rfind(|(_, book)| book.b.last() == Some(&phone)) else {
         return;
     };
-    let store = &world.desk.store;
+    let store = &world.store;
     let mut rows = store.rows.iter();
     let Some(((_, card), _)) = rows.rfind(|((key, _), row)| key == call && row.settled.is_none()) else {
         return;
@@ -35,7 +36,7 @@ fn cut(world: &World, phone: usize) {
     let touched = world.books.touched.get(card).copied().unwrap_or(0);
     let long_ago = touched + 10 * SECOND < world.now;
     let expired = row.expires_at.is_some();
-    if long_ago && row.state == CardState::Active && !expired && world.is_calm() {
+    if long_ago && row.state == CardState::Active && !expired && world.is_calm(book.node) {
         let left = store.available(*card);
         assert!(
             left < 60_000,
@@ -44,7 +45,7 @@ fn cut(world: &World, phone: usize) {
     }
 }
 
-pub fn at_request(world: &mut World, id: LedgerId, request: &LedgerRequest) {
+pub fn at_request(world: &mut World, node: usize, id: LedgerId, request: &LedgerRequest) {
     match request {
         LedgerRequest::Settle(settlement) => {
             world.books.touched.insert(settlement.card, world.now);
@@ -60,7 +61,8 @@ pub fn at_request(world: &mut World, id: LedgerId, request: &LedgerRequest) {
             world.books.closed.entry(cdr.call).or_insert(world.now);
         }
         LedgerRequest::Renew { op, call, card, .. } => {
-            let before = world.books.renewing.insert((*call, *card), (id, *op));
+            let asked = (world.here(node), id);
+            let before = world.books.renewing.insert((*call, *card), (asked, *op));
             let same = before.is_none_or(|(_, before)| before == *op);
             assert!(
                 same,
@@ -84,51 +86,86 @@ fn settled_once(world: &mut World, call: CallKey, card: CardId) {
     assert!(!again, "call {call}: card {card} is settled a second time");
 }
 
+/// The full check, every hundred events: the books stand on their own, and no node keeps anything for
+/// calls that it does not have (L13).
+pub fn at_times(world: &mut World) {
+    world.store.check();
+    for node in 0..world.nodes.len() {
+        let plane = &world.nodes[node].plane;
+        let streams = plane.streams.len();
+        if let Some(status) = world.is_up(node).then(|| world.status(node)).flatten() {
+            assert!(
+                streams <= 2 * status.calls,
+                "node {node} has {streams} streams for {} calls",
+                status.calls
+            );
+        }
+    }
+}
+
 /// All is over: nothing may be left anywhere.
 pub fn judge(world: &mut World) {
-    let status = world.status();
+    for node in 0..world.nodes.len() {
+        empty(world, node);
+    }
+    for place in 0..world.phones.len() {
+        hung_up(world, place);
+    }
+    world.store.check();
+    world.books.close(world);
+}
+
+fn empty(world: &mut World, node: usize) {
+    let status = world.status(node).expect("every node is up at the end");
     assert_eq!(status.calls, 0, "calls are left");
     assert_eq!(
         (status.endpoint.legs, status.endpoint.transactions),
         (0, 0),
         "the endpoint is not empty"
     );
-    assert!(world.switch.is_idle(), "the switch is not idle");
-    assert!(world.desk.is_idle(), "the store still works");
-    assert!(world.plane.streams.is_empty(), "audio is still open");
+    let node = &world.nodes[node];
+    assert!(
+        node.switch.as_ref().is_some_and(Switch::is_idle),
+        "the switch is not idle"
+    );
+    assert!(node.desk.is_idle(), "the store still works");
+    assert!(node.plane.streams.is_empty(), "audio is still open");
     assert_eq!(
-        world.plane.opened, world.plane.closed,
+        node.plane.opened, node.plane.closed,
         "opened and closed legs differ"
     );
     assert_eq!(
         status.free_ports,
-        world.plane.stock.len(),
+        node.plane.stock.len(),
         "ports are missing in the stock"
     );
-    for (place, phone) in world.phones.iter().enumerate() {
-        let tainted = world.books.wires.get(&place).is_some_and(|wire| wire.tainted);
-        assert!(
-            phone.is_done() || tainted,
-            "the dialog {} {} was never ended",
-            phone.call_id,
-            phone.tag
-        );
-        let left_alone = phone.gave_up && !tainted && !world.link.is_bad();
-        assert!(
-            !left_alone,
-            "{} {} had to end by itself",
-            phone.call_id, phone.tag
-        );
-        let other = phone.tag.starts_with('f') && phone.answered;
-        // Whichever answer comes first wins.
-        let lost = |rival: &Phone| rival.call_id == phone.call_id && rival.dismissed;
-        assert!(
-            !other || world.phones.iter().any(lost) || tainted || world.link.is_bad(),
-            "the other device {} of {} was never dismissed",
-            phone.tag,
-            phone.call_id
-        );
-    }
-    world.desk.store.check();
-    world.books.close(&world.desk.store, &world.cast.directory);
+}
+
+/// Every telephone knows that its call is over, and who had to be told was told.
+fn hung_up(world: &World, place: usize) {
+    let phone = &world.phones[place];
+    let tainted = world.books.wires.get(&place).is_some_and(|wire| wire.tainted);
+    assert!(
+        phone.is_done() || tainted,
+        "the dialog {} {} was never ended",
+        phone.call_id,
+        phone.tag
+    );
+    let deaf = world.books.deaf.contains(&world.homes[place]);
+    let excused = tainted || deaf || world.link.is_bad();
+    assert!(
+        !phone.gave_up || excused,
+        "{} {} had to end by itself",
+        phone.call_id,
+        phone.tag
+    );
+    let other = phone.tag.starts_with('f') && phone.answered;
+    // Whichever answer comes first wins.
+    let lost = |rival: &Phone| rival.call_id == phone.call_id && rival.dismissed;
+    assert!(
+        !other || world.phones.iter().any(lost) || excused,
+        "the other device {} of {} was never dismissed",
+        phone.tag,
+        phone.call_id
+    );
 }

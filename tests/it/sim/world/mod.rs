@@ -5,23 +5,31 @@ use std::net::SocketAddr;
 
 use cardline::card::{LedgerReply, LedgerRequest};
 use cardline::ids::{CallKey, CardId, LedgerId, ReplyToken, Side};
-use cardline::media::{MediaEvent, MediaPort, MediaReport};
-use cardline::now::{IdSource, Instant, Now, UnixTime};
-use cardline::secret::Digit;
+use cardline::media::{MediaPort, MediaReport};
+use cardline::now::{IdSource, Instant};
 use cardline::switch::{AdminAsk, AdminReply, Input, Output, Switch, SwitchStatus};
 
 use super::books::Books;
-use super::cast::{Cast, Fingers, SAFETY, WALL_START_MS};
-use super::desk::{Desk, Lane, Mood, Visit};
+use super::cast::{Cast, Fingers, SAFETY};
+use super::desk::{Away, Lane, Mood, Visit};
 use super::link::Link;
 use super::log::Log;
-use super::media::Plane;
+use super::media::KeyPacket;
 use super::phone::{Act, MS, Nanos, Phone, SECOND};
+use super::store::Store;
 
+mod node;
 mod people;
 mod wire;
 
-pub const SWITCH: ([u8; 4], u16) = ([192, 0, 2, 1], 5060);
+pub use node::{Node, Place};
+
+/// Where a node listens.
+pub fn address(node: usize) -> SocketAddr {
+    let host = u8::try_from(1 + node).unwrap_or(u8::MAX);
+    ([192, 0, 2, host], 5060).into()
+}
+
 /// Nothing takes longer than this after the faults have ended.
 const LIVENESS: Nanos = 700 * SECOND;
 const MOST_EVENTS: u64 = 400_000;
@@ -33,11 +41,27 @@ pub enum Event {
         damaged: bool,
     },
     ToPhone {
+        /// Who sent it.
+        node: usize,
         addr: SocketAddr,
         bytes: Vec<u8>,
     },
     Wake(usize),
     Dial,
+    Of(Place, Local),
+    Operator(Operation),
+    /// `None`: every node sees the store so.
+    Mood(Option<usize>, Mood),
+    Heal,
+    Crash(usize),
+    Start(usize),
+    Freeze(usize, Nanos),
+    /// The clock on a node's wall jumps.
+    MoveWall(usize, i64),
+}
+
+/// What happens inside one life of a node.
+pub enum Local {
     Report(MediaReport),
     PlayEnd {
         call: CallKey,
@@ -53,18 +77,11 @@ pub enum Event {
         call: CallKey,
         side: Side,
     },
-    Key {
-        call: CallKey,
-        side: Side,
-        digit: Digit,
-    },
+    Key(KeyPacket),
     Port(MediaPort),
     Visit(Lane),
     Reply(LedgerId, LedgerReply),
-    Operator(Operation),
-    Mood(Mood),
     CardChanged(CardId),
-    Heal,
     /// A wake-up for nothing.
     Spurious,
 }
@@ -77,32 +94,30 @@ pub enum Operation {
     HangUp,
     Drain,
     Refresh,
-    MoveWall(i64),
 }
 
 pub struct World {
+    pub seed: u64,
     pub now: Nanos,
-    pub wall_shift_ms: i64,
     pub rng: IdSource,
-    pub switch: Switch,
+    pub nodes: Vec<Node>,
+    /// One for all nodes.
+    pub store: Store,
     queue: BTreeMap<(Nanos, u64), Event>,
     sequence: u64,
-    events: u64,
+    pub events: u64,
     pub link: Link,
     pub phones: Vec<Phone>,
+    /// The node that each phone talks to.
+    pub homes: Vec<usize>,
     dialogs: BTreeMap<(SocketAddr, String), Vec<usize>>,
     fingers: BTreeMap<usize, Fingers>,
-    pub plane: Plane,
-    pub desk: Desk,
     pub books: Books,
     pub cast: Cast,
     pub log: Log,
     pub bounds: Bounds,
     /// Every input and output as `Debug` prints it, if somebody wants to read them.
     pub spied: Option<Vec<String>>,
-    last_status: Option<SwitchStatus>,
-    /// How late the switch's deadlines are served.
-    lateness: Nanos,
     out: Vec<Output>,
 }
 
@@ -110,31 +125,34 @@ pub struct World {
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     pub ports: u32,
+    /// Between two checkpoints of a talk.
+    pub checkpoint: Nanos,
 }
 
 impl World {
-    pub fn assemble(seed: u64, cast: Cast, desk: Desk, switch: Switch, log: Log) -> World {
+    pub fn assemble(seed: u64, (cast, store): (Cast, Store), nodes: Vec<Node>, log: Log) -> World {
         World {
+            seed,
             now: SECOND,
-            wall_shift_ms: WALL_START_MS,
             rng: IdSource::from_number(seed),
-            switch,
+            nodes,
+            store,
             queue: BTreeMap::new(),
             sequence: 0,
             events: 0,
             link: Link::new(seed),
             phones: Vec::new(),
+            homes: Vec::new(),
             dialogs: BTreeMap::new(),
             fingers: BTreeMap::new(),
-            plane: Plane::new(seed),
-            desk,
             books: Books::default(),
             cast,
             log,
-            bounds: Bounds { ports: 64 },
+            bounds: Bounds {
+                ports: 64,
+                checkpoint: 10 * SECOND,
+            },
             spied: None,
-            last_status: None,
-            lateness: 0,
             out: Vec::new(),
         }
     }
@@ -148,9 +166,11 @@ impl World {
         if faults {
             super::trouble::plan(self);
         }
-        let count = self.bounds.ports;
-        let ports = (0..count).map(|_| self.plane.bind()).collect();
-        self.input(Input::Ports(ports));
+        for node in 0..self.nodes.len() {
+            self.stock(node);
+            let lateness = if faults { self.rng.below(3) * MS } else { 0 };
+            self.nodes[node].lateness = lateness;
+        }
         let calls = 5 + self.rng.below(8);
         for _ in 0..calls {
             let at = SECOND + self.rng.below(SAFETY - 40 * SECOND);
@@ -158,7 +178,6 @@ impl World {
         }
         self.at(SAFETY, Event::Heal);
         self.link.clean = !faults;
-        self.lateness = if faults { self.rng.below(3) * MS } else { 0 };
     }
 
     /// Runs until nothing is left to happen.
@@ -174,35 +193,46 @@ impl World {
                 self.who_is_left()
             );
             at_one_time = if at == self.now { at_one_time + 1 } else { 0 };
-            assert!(
-                at_one_time < 5000,
-                "time stands still: {:?}",
-                self.switch.next_timeout()
-            );
+            assert!(at_one_time < 5000, "time stands still: {:?}", self.deadlines());
             self.events += 1;
             assert!(self.events < MOST_EVENTS, "too much happens");
             self.now = self.now.max(at);
             self.step();
+            // A status holds numbers, in which a reader could see digits.
+            if self.events.is_multiple_of(100) && self.spied.is_none() {
+                super::verdict::at_times(self);
+            }
         }
         super::verdict::judge(self);
     }
 
-    fn due(&self) -> Option<Nanos> {
-        let (at, _) = self.switch.next_timeout()?;
-        Some(at.as_nanos() + self.lateness)
+    fn deadlines(&self) -> Vec<Option<(Instant, &'static str)>> {
+        let switches = self.nodes.iter().map(|node| node.switch.as_ref());
+        switches
+            .map(|switch| switch.and_then(Switch::next_timeout))
+            .collect()
+    }
+
+    /// The node whose deadline comes next.
+    fn due(&self) -> Option<(Nanos, usize)> {
+        let nodes = 0..self.nodes.len();
+        nodes.filter_map(|node| Some((self.due_of(node)?, node))).min()
     }
 
     fn next(&self) -> Option<Nanos> {
         let queued = self.queue.keys().next().map(|(at, _)| *at);
-        queued.into_iter().chain(self.due()).min()
+        queued.into_iter().chain(self.due().map(|(at, _)| at)).min()
     }
 
     fn step(&mut self) {
         let first = self.queue.keys().next().copied();
-        let due = self.due().is_some_and(|at| at <= self.now);
-        if due && first.is_none_or(|(at, _)| at > self.now || self.rng.below(2) == 0) {
-            self.log.note(self.now, 1, &[], || "timeout".to_owned());
-            return self.input(Input::Timeout);
+        let due = self.due().filter(|(at, _)| *at <= self.now);
+        if let Some((_, node)) = due
+            && (first.is_none_or(|(at, _)| at > self.now) || self.rng.below(2) == 0)
+        {
+            self.log
+                .note(self.now, 1, &[], || format!("timeout of node {node}"));
+            return self.input(node, Input::Timeout);
         }
         if let Some(key) = first {
             let event = self.queue.remove(&key).expect("it is the first");
@@ -212,133 +242,147 @@ impl World {
 
     fn handle(&mut self, event: Event) {
         match event {
+            Event::ToSwitch { phone, .. } if self.is_frozen(self.homes[phone]) => {
+                let thaw = self.nodes[self.homes[phone]].frozen_until;
+                self.at(thaw, event);
+            }
             Event::ToSwitch {
                 phone,
                 bytes,
                 damaged,
             } => self.reach_switch(phone, bytes, damaged),
-            Event::ToPhone { addr, bytes } => self.reach_phone(addr, &bytes),
+            Event::ToPhone { node, addr, bytes } => self.reach_phone(node, addr, &bytes),
             Event::Wake(phone) => self.wake(phone),
             Event::Dial => self.dial(),
-            Event::Report(report) => {
+            Event::Of(place, what) if place == self.here(place.node) => {
+                if self.is_frozen(place.node) {
+                    let thaw = self.nodes[place.node].frozen_until;
+                    return self.at(thaw, Event::Of(place, what));
+                }
+                self.inside(place.node, what);
+            }
+            // It was for a process that is dead.
+            Event::Of(_, Local::Reply(_, reply)) => super::desk::forgo(reply),
+            Event::Of(..) => {}
+            Event::Operator(operation) => self.operate(operation),
+            Event::Mood(node, mood) => {
+                let nodes = self.nodes.iter_mut().enumerate();
+                nodes
+                    .filter(|(place, _)| node.is_none_or(|node| node == *place))
+                    .for_each(|(_, node)| node.desk.mood = mood);
+            }
+            Event::Heal => self.heal(),
+            Event::Crash(node) => self.crash(node),
+            Event::Start(node) => self.start_again(node),
+            Event::Freeze(node, span) => self.freeze(node, span),
+            Event::MoveWall(node, ms) => {
+                self.books.wall_moved = true;
+                self.nodes[node].skew_ms += ms;
+            }
+        }
+    }
+
+    fn inside(&mut self, node: usize, what: Local) {
+        match what {
+            Local::Report(report) => {
                 self.log.note(self.now, 4, &[], || format!("{report:?}"));
-                self.input(Input::Media(report));
+                self.books.heard(&report);
+                self.input(node, Input::Media(report));
             }
-            Event::PlayEnd { call, side, id } => {
-                let later = self.plane.play_end(self.now, (call, side), id);
-                self.later(later);
+            Local::PlayEnd { call, side, id } => {
+                let later = self.nodes[node].plane.play_end(self.now, (call, side), id);
+                self.later(node, later);
             }
-            Event::Silence { call, side, last } => {
-                let later = self.plane.silence(self.now, (call, side), last);
+            Local::Silence { call, side, last } => {
+                let later = self.nodes[node].plane.silence(self.now, (call, side), last);
                 if later.is_some() {
-                    self.books.calls.entry(call).or_default().lost = true;
+                    self.books.lost(call, last);
                 }
-                self.later(later);
+                self.later(node, later);
             }
-            Event::Sound { call, side } => {
-                let later = self.plane.sound(self.now, (call, side));
-                self.later(later);
+            Local::Sound { call, side } => {
+                let later = self.nodes[node].plane.sound(self.now, (call, side));
+                self.later(node, later);
             }
-            Event::Key { call, side, digit } => {
-                if self.plane.streams.contains_key(&(call, side)) {
-                    let later = self.plane.report(call, side, MediaEvent::Digit(digit), self.now);
-                    self.later(Some(later));
-                }
+            Local::Key(packet) => {
+                let later = self.nodes[node].plane.key(self.now, &packet);
+                self.later(node, later);
             }
-            Event::Port(port) => self.input(Input::Ports(vec![port])),
-            Event::Visit(lane) => {
-                let (answers, visit) = self.desk.visit(self.now(), lane);
+            Local::Port(port) => self.input(node, Input::Ports(vec![port])),
+            Local::Visit(lane) => {
+                let clerk = self.clerk(node);
+                let (answers, visit) = self.nodes[node].desk.visit(&mut self.store, clerk, lane);
                 for (id, reply) in answers {
                     let delay = self.rng.below(5 * MS);
-                    self.at(self.now + delay, Event::Reply(id, reply));
+                    self.local(self.now + delay, node, Local::Reply(id, reply));
                 }
-                self.visit(visit);
+                self.visit(node, visit);
             }
-            Event::Reply(id, reply) => {
+            Local::Reply(id, reply) => {
                 if !matches!(reply, LedgerReply::Unavailable) {
-                    self.books.renewing.retain(|_, (asked, _)| *asked != id);
+                    let place = self.here(node);
+                    self.books.renewing.retain(|_, (asked, _)| *asked != (place, id));
                 }
                 self.log.note(self.now, 5, &id.0.to_le_bytes(), || {
                     format!("ledger #{} > {reply:?}", id.0)
                 });
-                self.input(Input::Ledger { id, reply });
+                self.input(node, Input::Ledger { id, reply });
             }
-            Event::Operator(operation) => self.operate(operation),
-            Event::Mood(mood) => self.desk.mood = mood,
-            Event::CardChanged(card) => self.input(Input::CardChanged(card)),
-            Event::Heal => self.heal(),
-            Event::Spurious => self.input(Input::Timeout),
+            Local::CardChanged(card) => self.input(node, Input::CardChanged(card)),
+            Local::Spurious => self.input(node, Input::Timeout),
         }
     }
 
-    fn now(&self) -> Now {
-        let ms = i64::try_from(self.now / MS).unwrap_or(i64::MAX);
-        Now {
-            mono: Instant::from_nanos(self.now),
-            wall: UnixTime::from_ms(self.wall_shift_ms + ms),
-        }
-    }
-
-    /// Lets the switch handle one input and carries out what it orders.
-    pub fn input(&mut self, input: Input) {
-        let mut out = std::mem::take(&mut self.out);
-        if let Some(spied) = &mut self.spied {
-            spied.push(format!("{input:?}"));
-        }
-        self.switch.handle(self.now(), input, &mut out);
-        if let Some(spied) = &mut self.spied {
-            spied.extend(out.iter().map(|output| format!("{output:?}")));
-        }
-        for output in out.drain(..) {
-            self.carry_out(output);
-        }
-        self.out = out;
-    }
-
-    fn carry_out(&mut self, output: Output) {
+    fn carry_out(&mut self, node: usize, output: Output) {
         match output {
             Output::Send { flow, bytes } => {
                 self.log.note(self.now, 2, &bytes, || {
                     format!("-> {} {}", flow.remote, head(&bytes))
                 });
-                self.send(flow.remote, bytes);
+                self.send(node, flow.remote, bytes);
             }
-            Output::Media(order) => self.media(order),
+            Output::Media(order) => self.media(node, order),
             Output::Ledger { id, request } => {
                 self.log.note(self.now, 3, &id.0.to_le_bytes(), || {
                     format!("ledger #{} < {request:?}", id.0)
                 });
-                self.ledger(id, request);
+                self.ledger(node, id, request);
             }
-            Output::AdminReply { token, reply } => self.admin(token, reply),
+            Output::AdminReply { token, reply } => self.admin(node, token, reply),
             Output::Count(counter) => self.log.note(self.now, 6, &[], || format!("count {counter:?}")),
             Output::Event(event) => self.log.note(self.now, 7, &[], || format!("{event:?}")),
         }
     }
 
-    fn ledger(&mut self, id: LedgerId, request: LedgerRequest) {
+    fn ledger(&mut self, node: usize, id: LedgerId, request: LedgerRequest) {
         if let LedgerRequest::OpenCdr(opening) = &request {
             let phone = self
                 .phones
                 .iter()
                 .position(|p| p.role == Side::A && p.call_id == opening.sip_call_id);
-            self.books.calls.entry(opening.call).or_default().a = phone;
+            let book = self.books.calls.entry(opening.call).or_default();
+            (book.a, book.node) = (phone, node);
         }
-        super::verdict::at_request(self, id, &request);
-        let visit = self.desk.submit(self.now, id, request);
-        self.visit(visit);
+        super::verdict::at_request(self, node, id, &request);
+        match self.nodes[node].desk.submit(self.now, id, request) {
+            Ok(visit) => self.visit(node, visit),
+            Err(()) => self.local(self.now, node, Local::Reply(id, LedgerReply::Unavailable)),
+        }
     }
 
-    fn visit(&mut self, visit: Option<Visit>) {
+    fn visit(&mut self, node: usize, visit: Option<Visit>) {
         if let Some(Visit { at, lane }) = visit {
-            self.at(at, Event::Visit(lane));
+            self.local(at, node, Local::Visit(lane));
         }
     }
 
     fn heal(&mut self) {
         self.log.note(self.now, 11, &[], || "heal".to_owned());
         self.link.clean = true;
-        self.desk.mood = Mood::HEALTHY;
+        for node in &mut self.nodes {
+            node.desk.mood = Mood::HEALTHY;
+            node.desk.most_waiting = usize::MAX;
+        }
         for phone in 0..self.phones.len() {
             if self.phones[phone].is_done() {
                 continue;
@@ -350,37 +394,39 @@ impl World {
         }
     }
 
-    fn admin(&mut self, _token: ReplyToken, reply: AdminReply) {
+    fn admin(&mut self, node: usize, _token: ReplyToken, reply: AdminReply) {
         match reply {
-            AdminReply::Status(status) => self.last_status = Some(*status),
+            AdminReply::Status(status) => self.nodes[node].last_status = Some(*status),
             AdminReply::LiveCalls(_) | AdminReply::Done | AdminReply::NoSuchCall => {}
         }
     }
 
-    pub fn status(&mut self) -> SwitchStatus {
-        self.input(Input::Admin {
-            token: ReplyToken(3),
-            ask: AdminAsk::Status,
-        });
-        self.last_status.take().expect("the switch answers at once")
+    /// `None` while the node is down.
+    pub fn status(&mut self, node: usize) -> Option<SwitchStatus> {
+        self.input(
+            node,
+            Input::Admin {
+                token: ReplyToken(3),
+                ask: AdminAsk::Status,
+            },
+        );
+        self.nodes[node].last_status.take()
     }
 
     pub fn who_is_left(&mut self) -> String {
-        let status = self.status();
+        let status: Vec<_> = (0..self.nodes.len()).map(|node| self.status(node)).collect();
         let phones: Vec<String> = (self.phones.iter())
             .filter(|p| !p.is_done())
             .map(|p| format!("{} {:?}", p.call_id, p.state))
             .collect();
-        format!(
-            "{status:?}, next {:?}, phones {phones:?}",
-            self.switch.next_timeout()
-        )
+        format!("{status:?}, next {:?}, phones {phones:?}", self.deadlines())
     }
 
-    /// Whether the store has worked as it should for a while.
-    pub fn is_calm(&self) -> bool {
-        let quick = self.desk.mood.latency <= 300 * MS && !self.desk.mood.down;
-        quick && self.desk.trouble_at + 15 * SECOND < self.now
+    /// Whether the store has worked as it should for a while, for this node.
+    pub fn is_calm(&self, node: usize) -> bool {
+        let desk = &self.nodes[node].desk;
+        let quick = desk.mood.latency <= 300 * MS && desk.mood.away == Away::No;
+        quick && desk.trouble_at + 15 * SECOND < self.now
     }
 }
 

@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 
 use cardline::ids::Side;
 use cardline::sip::Flow;
-use cardline::switch::{Input, Output};
+use cardline::switch::Input;
 
-use super::{Event, SWITCH, World, head};
+use super::{Event, Local, World, address, head};
 use crate::sim::phone::{Act, Phone, SECOND, Setup};
 use crate::sim::text::Text;
 
 impl World {
-    pub(super) fn send(&mut self, addr: SocketAddr, bytes: Vec<u8>) {
+    pub(super) fn send(&mut self, node: usize, addr: SocketAddr, bytes: Vec<u8>) {
         let Some(phone) = Text::parse(&bytes).and_then(|text| {
             let phone = self.find(addr, text);
             if let Some(phone) = phone {
@@ -26,6 +26,7 @@ impl World {
             self.at(
                 arrival.at,
                 Event::ToPhone {
+                    node,
                     addr,
                     bytes: arrival.bytes,
                 },
@@ -57,36 +58,27 @@ impl World {
             )
         });
         self.books.towards_switch(self.now, phone, role, &bytes, damaged);
+        let node = self.homes[phone];
         let flow = Flow {
-            local: SWITCH.into(),
+            local: address(node),
             remote: addr,
         };
         let stray = !damaged && Text::parse(&bytes).is_some_and(|text| text.branch().ends_with("nothing"));
         if stray {
             // Whatever is due anyway is no answer to it.
-            self.input(Input::Timeout);
+            self.input(node, Input::Timeout);
         }
-        let mut out = std::mem::take(&mut self.out);
-        self.switch
-            .handle(self.now(), Input::Datagram { flow, bytes }, &mut out);
-        if let Some(spied) = &mut self.spied {
-            spied.extend(out.iter().map(|output| format!("{output:?}")));
-        }
-        let answered = out.iter().any(|output| matches!(output, Output::Send { .. }));
+        let answered = self.handled(node, Input::Datagram { flow, bytes });
         assert!(!stray || !answered, "a response was answered");
-        for output in out.drain(..) {
-            self.carry_out(output);
-        }
-        self.out = out;
     }
 
-    pub(super) fn reach_phone(&mut self, addr: SocketAddr, bytes: &[u8]) {
+    pub(super) fn reach_phone(&mut self, node: usize, addr: SocketAddr, bytes: &[u8]) {
         let Some(text) = Text::parse(bytes) else { return };
         let mut sent = Vec::new();
         let phone = match self.find(addr, text) {
             Some(phone) => phone,
             None if text.status().is_none() && text.method() == "INVITE" && text.tag("To").is_empty() => {
-                self.ring(addr, text, bytes)
+                self.ring(node, addr, text, bytes)
             }
             None => return,
         };
@@ -95,7 +87,7 @@ impl World {
     }
 
     /// A new INVITE has reached an advisor's telephone.
-    pub(super) fn ring(&mut self, addr: SocketAddr, text: Text<'_>, bytes: &[u8]) -> usize {
+    pub(super) fn ring(&mut self, node: usize, addr: SocketAddr, text: Text<'_>, bytes: &[u8]) -> usize {
         let plan = self.cast.advisor();
         let setup = Setup {
             addr,
@@ -115,11 +107,12 @@ impl World {
             phone.habits = crate::sim::phone::Habits::default();
             phone.plan(self.now + 60 * SECOND, Act::Bye);
         }
-        self.add(phone)
+        self.add(node, phone)
     }
 
-    pub(super) fn add(&mut self, phone: Phone) -> usize {
+    pub(super) fn add(&mut self, node: usize, phone: Phone) -> usize {
         let place = self.phones.len();
+        self.homes.push(node);
         let key = (phone.addr, phone.call_id.clone());
         self.dialogs.entry(key).or_default().push(place);
         self.phones.push(phone);
@@ -141,7 +134,8 @@ impl World {
             audio: plan.audio,
             on_up: plan.on_up,
         };
-        let uri = format!("sip:{}@192.0.2.1", plan.called);
+        let node = self.a_node();
+        let uri = format!("sip:{}@{}", plan.called, address(node).ip());
         let user = plan.line.as_deref().unwrap_or("anonymous");
         let from = format!("<sip:{user}@198.51.100.{host}>");
         let mut sent = Vec::new();
@@ -149,7 +143,7 @@ impl World {
         for (after, act) in plan.acts {
             phone.plan(self.now + after, act);
         }
-        let place = self.add(phone);
+        let place = self.add(node, phone);
         self.fingers.insert(place, plan.fingers);
         self.speak(place, sent);
     }
@@ -165,7 +159,7 @@ impl World {
         if fork.is_some() && up {
             let tag = format!("f{}", self.phones.len());
             let fork = self.phones[phone].forked(tag);
-            let place = self.add(fork);
+            let place = self.add(self.homes[phone], fork);
             let mut sent = Vec::new();
             self.phones[place].act(Act::Answer, self.now, &mut sent);
             self.speak(place, sent);
@@ -215,15 +209,15 @@ impl World {
                 found.push((*call, Side::B));
             }
         }
+        let (at, last, node) = (self.now + 20 * SECOND, self.now, self.homes[phone]);
         for (call, side) in found {
-            self.at(
-                self.now + 20 * SECOND,
-                Event::Silence {
-                    call,
-                    side,
-                    last: self.now,
-                },
-            );
+            self.local(at, node, Local::Silence { call, side, last });
         }
+    }
+
+    /// The carrier spreads calls over all nodes.
+    pub fn a_node(&mut self) -> usize {
+        let count = self.nodes.len() as u64;
+        usize::try_from(self.rng.below(count)).unwrap_or(0)
     }
 }
