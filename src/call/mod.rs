@@ -242,6 +242,13 @@ impl Call {
         self.state = Some(state);
     }
 
+    /// The process ran nothing between these moments: a talk's clock leaves them out.
+    pub fn stood_still(&mut self, from: Instant, until: Instant) {
+        if let Some(State::Bridge(bridge)) = &mut self.state {
+            bridge.stood_still(from, until);
+        }
+    }
+
     /// Lets the script panic at its next input.
     #[cfg(test)]
     pub fn break_next(&mut self) {

@@ -85,6 +85,8 @@ struct Loop {
     ending: Ending,
     /// Panics that were no call's.
     broken: u32,
+    /// The last reading of the clock.
+    looked_at: Instant,
 }
 
 /// How near the end is.
@@ -100,6 +102,7 @@ enum Ending {
 
 impl Loop {
     fn new(parts: Parts, queue: Queue) -> Loop {
+        let looked_at = parts.clock.mono();
         Loop {
             parts,
             queue,
@@ -107,6 +110,7 @@ impl Loop {
             feedback: VecDeque::new(),
             ending: Ending::No,
             broken: 0,
+            looked_at,
         }
     }
 
@@ -126,6 +130,7 @@ impl Loop {
     fn turn(&mut self) {
         let mut next = self.wait();
         let now = self.parts.clock.now();
+        self.look_back(now.mono);
         let mut budget = EVENTS_A_TURN;
         while let Some(event) = next.take() {
             self.take(now, event);
@@ -148,6 +153,20 @@ impl Loop {
         }
     }
 
+    /// While there are calls the loop looks up every [`PULSE`]; if it did not for long, the process
+    /// or the machine was stopped (SIGSTOP, a paused virtual machine), and the calls' audio with it.
+    fn look_back(&mut self, now: Instant) {
+        let still = now.since(self.looked_at);
+        if still >= STOOD_STILL && !self.parts.switch.is_idle() {
+            tracing::warn!(
+                still_ms = still.as_millis(),
+                "the process stood still; nobody is charged for it"
+            );
+            self.parts.switch.stood_still(self.looked_at, now);
+        }
+        self.looked_at = now;
+    }
+
     /// Waits for an event or for the next deadline, which gives `None`.
     fn wait(&self) -> Option<Event> {
         let due = self.parts.switch.next_timeout().map(|(due, _)| due);
@@ -155,7 +174,8 @@ impl Loop {
             Ending::Stopped(at) => Some(at),
             Ending::No | Ending::Drained | Ending::Now => None,
         };
-        let first = due.into_iter().chain(end).min();
+        let pulse = (!self.parts.switch.is_idle()).then(|| self.looked_at + PULSE);
+        let first = due.into_iter().chain(end).chain(pulse).min();
         self.queue.next(first.map(|at| self.parts.clock.until(at)))
     }
 
@@ -257,6 +277,10 @@ const OURS: ReplyToken = ReplyToken(u64::MAX);
 const EVENTS_A_TURN: u32 = 64;
 /// What calls get to end in after a stop: their BYEs and settlements.
 const GRACE: Duration = Duration::from_secs(3);
+/// The loop's longest wait while there are calls.
+const PULSE: Duration = Duration::from_millis(250);
+/// Longer than a busy machine lets a thread wait.
+const STOOD_STILL: Duration = Duration::from_secs(2);
 /// Panics outside of any call that are borne in one life.
 const MOST_BROKEN: u32 = 16;
 

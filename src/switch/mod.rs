@@ -241,6 +241,18 @@ impl Switch {
         true
     }
 
+    /// The process ran nothing between these moments (it was stopped, or its machine): no audio flowed,
+    /// so it is charged to nobody. To be told before anything else is handled.
+    pub fn stood_still(&mut self, from: Instant, until: Instant) {
+        let keys: Vec<CallKey> = self.calls.keys().copied().collect();
+        for key in keys {
+            if let Some(call) = self.calls.get_mut(&key) {
+                call.stood_still(from, until);
+            }
+            self.after(key);
+        }
+    }
+
     /// No call is up, nothing is left to be done: a drained process may end.
     pub fn is_idle(&self) -> bool {
         self.calls.is_empty() && self.queue.is_empty()

@@ -72,6 +72,14 @@ impl TalkClock {
         self.since = None;
     }
 
+    /// Nothing of ours ran in that span, so no audio flowed: it is no talk. For an earlier moment than
+    /// `from` the clock now shows less, in the caller's favour. A pause that is on lasts through it.
+    pub fn stood_still(&mut self, from: Instant, until: Instant) {
+        if self.since.is_none() {
+            self.started = self.started + until.since(from.max(self.started));
+        }
+    }
+
     pub fn is_paused(&self) -> bool {
         self.since.is_some()
     }
@@ -104,6 +112,25 @@ mod tests {
         assert_eq!(clock.used(at(4_000)), Duration::from_secs(60));
         assert_eq!(clock.used(at(8_000)), Duration::from_secs(63));
         assert_eq!(clock.end(TalkTime::from_secs(100)), Some(at(45_000)));
+    }
+
+    #[test]
+    fn a_span_in_which_the_process_stood_still_is_no_talk() {
+        let mut clock = TalkClock::started(at(1_000), Duration::from_secs(600), Duration::from_secs(2));
+        clock.stood_still(at(11_000), at(31_000));
+        assert_eq!(clock.used(at(31_000)), Duration::from_secs(12));
+        assert_eq!(clock.end(TalkTime::from_secs(20)), Some(at(39_000)));
+        clock.pause(at(32_000));
+        clock.stood_still(at(33_000), at(43_000));
+        clock.resume(at(44_000));
+        assert_eq!(
+            clock.used(at(44_000)),
+            Duration::from_secs(13),
+            "a pause counts once"
+        );
+        let mut late = TalkClock::started(at(5_000), Duration::ZERO, Duration::ZERO);
+        late.stood_still(at(4_000), at(8_000));
+        assert_eq!(late.used(at(9_000)), Duration::from_secs(1), "from the bridge on");
     }
 
     #[test]

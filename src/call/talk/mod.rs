@@ -100,6 +100,10 @@ impl Bridge {
         bridge.into()
     }
 
+    pub fn stood_still(&mut self, from: Instant, until: Instant) {
+        self.clock.stood_still(from, until);
+    }
+
     pub fn name(&self) -> &'static str {
         if self.clock.is_paused() { "hold" } else { "bridge" }
     }

@@ -102,6 +102,34 @@ fn hold_does_not_pause_where_the_project_has_it_so() {
 }
 
 #[test]
+fn nobody_is_charged_for_a_process_that_stood_still() {
+    let mut world = World::new();
+    world.books.card(1).balance_ms = 30_000;
+    let mut world = talking(world);
+    let bridged = world.now;
+    world.run_s(10);
+    world.stands_still_s(60);
+    world.run_s(5);
+    world.hangs_up(0);
+    world.until("billed=16.000s");
+    assert_eq!(world.now.since(bridged).as_secs(), 75);
+    world.ends();
+    assert_eq!(world.books.card(1).balance_ms, 14_000);
+}
+
+#[test]
+fn a_goodbye_that_came_while_the_process_stood_still_ends_the_talk_before_it() {
+    let mut world = World::new();
+    world.books.card(1).balance_ms = 30_000;
+    let mut world = talking(world);
+    world.run_s(10);
+    world.hangs_up(1);
+    world.stands_still_s(60);
+    world.until("billed=10.000s");
+    world.ends();
+}
+
+#[test]
 fn dead_air_is_not_charged() {
     let mut world = World::new();
     world.phones[1].talks = false;

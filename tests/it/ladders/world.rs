@@ -250,6 +250,13 @@ impl World {
         panic!("the world does not come to rest:\n{}", self.ladder);
     }
 
+    /// The process is stopped and goes on; what came meanwhile waits for it.
+    pub fn stands_still_s(&mut self, seconds: u64) {
+        let from = self.now;
+        self.now = from + Duration::from_secs(seconds);
+        self.switch.stood_still(from, self.now);
+    }
+
     pub fn run_s(&mut self, seconds: u64) {
         self.run_ms(seconds * 1000);
     }
