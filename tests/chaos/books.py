@@ -9,8 +9,9 @@ CARDS = """SELECT k.serial, k.balance_ms, k.reserved_ms, k.open_calls,
     COALESCE((SELECT SUM(l.delta_ms) FROM ledger l WHERE l.card_id = k.id), 0) FROM card k"""
 OPEN = """SELECT (SELECT COUNT(*) FROM call WHERE ended_at IS NULL),
     (SELECT COUNT(*) FROM reservation WHERE state = 'open')"""
+OPEN_OF = "SELECT COUNT(*) FROM reservation WHERE state = 'open' AND node = '{}'"
 # Faults of one node's process; the others are the store's.
-HITS = ("kill", "pause", "dark")
+HITS = ("kill", "pause", "death", "dark")
 # From Cardline's own end of a talk to its BYE at a phone, and from a phone's BYE to the clock's stop.
 WIRE_S = 1.0
 

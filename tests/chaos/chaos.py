@@ -20,6 +20,7 @@ class Chaos:
         self.given, self.cards, self.pins, self.lines = {}, [], {}, {}
         self.ready, self.idle, self.lock = collections.deque(), collections.deque(), threading.Lock()
         self.dialled, self.keys, self.feeding, self.begun = 0, 0, True, time.monotonic()
+        self.settled_s = []
         self.feeder_fault = self.mounted = self.mourned = None
 
     # -- setting up
@@ -31,7 +32,7 @@ class Chaos:
         else:
             path = self.data_dir() / "cardline.db"
             url, self.database = f"sqlite://{path}", books.Sqlite(path)
-        self.nodes = [Daemon(options.binary, self.dir / f"node{n}", url, key, options.media_port + PORTS * n, options.checkpoint)
+        self.nodes = [Daemon(options.binary, self.dir / f"node{n}", url, key, f"node{n}", options.media_port + PORTS * n, options.checkpoint)
                       for n in range(options.nodes)]
         for node in self.nodes:
             node.start()
@@ -93,7 +94,7 @@ class Chaos:
         if serial is None:
             time.sleep(0.02)
             return
-        node = self.rng.choice(self.nodes)
+        node = self.awake()
         try:
             row = node.ask("GET", f"/cards/{serial}", seconds=3)
             free = row["reserved_ms"] == 0
@@ -124,8 +125,11 @@ class Chaos:
             except AdminAway as away:
                 if time.monotonic() > limit:
                     raise Failure(f"card {serial} was not recharged within {seconds} s: {away}") from None
-                node = self.rng.choice(self.nodes)
+                node = self.awake()
                 time.sleep(0.05)
+
+    def awake(self):
+        return self.rng.choice([node for node in self.nodes if node is not self.mourned] or self.nodes)
 
     # -- the load, in the phones' thread
     def dial(self):
@@ -146,7 +150,8 @@ class Chaos:
         ender, talk_s = rng.choice(("caller", "advisor")), rng.uniform(*TALK_S)
         if balance_ms <= 16_000 and rng.random() < 0.7:
             ender, talk_s = "zero", balance_ms / 1000 + 2
-        return Plan(number, rng.randrange(len(self.nodes)), serial, line, "+493023100002" if pin else "+493023100001",
+        alive = [n for n, node in enumerate(self.nodes) if node is not self.mourned or len(self.nodes) == 1]
+        return Plan(number, rng.choice(alive), serial, line, "+493023100002" if pin else "+493023100001",
                     pin, ender, talk_s, rng.random() < BUSY_SHARE)
 
     def call_over(self, call):
@@ -171,7 +176,7 @@ class Chaos:
     def schedule(self):
         options = self.options
         kinds = (["kill"] * options.kills + ["outage"] * options.outages + ["freeze"] * options.freezes
-                 + ["pause"] * options.pauses + ["fill"] * options.fills
+                 + ["pause"] * options.pauses + ["death"] * options.deaths + ["fill"] * options.fills
                  + ["dark"] * options.darks)
         self.rng.shuffle(kinds)
         self.mean_s = options.life or max(1.2, options.calls / options.rate / max(1, len(kinds)))
@@ -207,10 +212,30 @@ class Chaos:
         node.start()
 
     def pause(self, node):
-        """Beyond its lease of 10 s."""
+        """Beyond its lease: the others settle its calls, and it may not spend when it wakes."""
         node.pause()
-        self.live(self.rng.uniform(15, 25))
+        self.apart(node)
         node.resume()
+
+    def death(self, node):
+        """Killed and not started again for so long that the others settle its calls."""
+        node.kill()
+        self.apart(node)
+        node.start()
+
+    def apart(self, node):
+        """21 to 25 s without a node. The others must have settled its calls after 20 s (R15)."""
+        self.mourned, begun, settled = node, time.monotonic(), None
+        limit = begun + self.rng.uniform(21, 25)
+        while time.monotonic() < limit:
+            self.live(0.2)
+            if settled is None and self.database.rows(books.OPEN_OF.format(node.name))[0][0] == 0:
+                settled = time.monotonic() - begun
+        if len(self.nodes) > 1:
+            self.settled_s.append(settled or limit - begun)
+            if settled is None or settled > 20.5:
+                self.wrong.append(f"{node.name}: its calls are not settled 20 s after it was lost, but after {settled} s")
+        self.mourned = None
 
     def outage(self, _node, killed=None):
         self.cluster.stop(self.rng.choice(("fast", "immediate")))
@@ -311,6 +336,7 @@ class Chaos:
             "raw_beyond_strictest_window_ms_most": most(judge.excess_ms),
             "gap_ms_median_survived": middle(judge.gaps_ms), "gap_ms_most_survived": most(judge.gaps_ms),
             "cut_late_ms_most": most(judge.cut_late_ms),
+            "lost_node_settled_s_most": round(most(self.settled_s), 1),
             "voices_of_strangers": tally["strangers"],
             "restart_s_median": round(starts[len(starts) // 2], 2), "restart_s_most": round(starts[-1], 2),
             "phones_late_ms_most": round(self.loop.latest * 1000),

@@ -57,8 +57,8 @@ class AdminSocket(http.client.HTTPConnection):
 
 class Daemon:
     """One node. `more` is appended to the configuration."""
-    def __init__(self, binary, folder, url, key, media, checkpoint_s=10, slice_s=12, renew_lead_s=6, more=""):
-        self.binary, self.dir = binary, folder
+    def __init__(self, binary, folder, url, key, name, media, checkpoint_s=10, slice_s=12, renew_lead_s=6, more=""):
+        self.binary, self.dir, self.name = binary, folder, name
         self.dir.mkdir(parents=True, exist_ok=True)
         self.port, self.process, self.starts = free_port(), None, []
         config = CONFIG.format(sip=self.port, media=f"{media}-{media + PORTS - 1}", dir=folder, url=url, key=key,

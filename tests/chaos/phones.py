@@ -351,6 +351,8 @@ class Caller(Leg):
                    ("Max-Forwards", "70"), *self.dialog(), ("Call-ID", self.call_id), ("CSeq", "1 CANCEL")]
         data = text(f"CANCEL {self.target} SIP/2.0", headers)
         self.requests[self.branch] = ("CANCEL", Request(self.port, self.loop, data, self.to, False, self.unanswered))
+        # A daemon that died knows nothing of the INVITE: no final answer will come.
+        self.loop.after(5, self.unanswered)
 
     def unanswered(self):
         if not self.over and self.state == "calling":
