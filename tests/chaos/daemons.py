@@ -1,5 +1,5 @@
 """`cardline serve` on a configuration of its own, and its admin socket spoken to by hand."""
-import http.client, json, os, signal, socket, subprocess, time
+import http.client, json, os, pathlib, signal, socket, subprocess, time
 
 CONFIG = """
 [sip]
@@ -21,6 +21,7 @@ checkpoint_s = {checkpoint_s}
 [store]
 url = "{url}"
 pin_key_file = "{key}"
+{journal}
 [admin]
 socket = "{dir}/admin.sock"
 http = ""
@@ -29,7 +30,10 @@ level = "info"
 [[trunk]]
 name = "carrier"
 peers = ["127.0.0.1"]
+{node}
 """
+# Every key there is; a node's name and its journal's place are given as soon as it has them.
+KEYS = (pathlib.Path(__file__).resolve().parents[2] / "config" / "example.toml").read_text()
 
 # Media ports of one node.
 PORTS = 800
@@ -56,14 +60,16 @@ class AdminSocket(http.client.HTTPConnection):
 
 
 class Daemon:
-    """One node. `more` is appended to the configuration."""
-    def __init__(self, binary, folder, url, key, name, media, checkpoint_s=10, slice_s=12, renew_lead_s=6, more=""):
+    """One node."""
+    def __init__(self, binary, folder, url, key, name, media, checkpoint_s=10, slice_s=12, renew_lead_s=6):
         self.binary, self.dir, self.name = binary, folder, name
         self.dir.mkdir(parents=True, exist_ok=True)
         self.port, self.process, self.starts = free_port(), None, []
         config = CONFIG.format(sip=self.port, media=f"{media}-{media + PORTS - 1}", dir=folder, url=url, key=key,
-                               slice_s=slice_s, renew_lead_s=renew_lead_s, checkpoint_s=checkpoint_s)
-        (folder / "cardline.toml").write_text(config + more)
+                               slice_s=slice_s, renew_lead_s=renew_lead_s, checkpoint_s=checkpoint_s,
+                               journal=f'journal = "{folder}/cardline.journal"' if "journal =" in KEYS else "",
+                               node=f'[node]\nname = "{name}"' if "#[node]" in KEYS else "")
+        (folder / "cardline.toml").write_text(config)
 
     def start(self, seconds=30, again=False):
         """Starts it and waits until it answers; `again`: as a service manager, whenever it gives up at start."""
