@@ -45,8 +45,9 @@ struct Tail {
 
 async fn status(State(admin): State<Arc<Admin>>) -> Outcome {
     let status = switch_status(&admin).await?;
-    let store = admin.store.ping().await.is_ok();
-    let mut document = status_json(&admin, &status, store);
+    let nodes = admin.store.nodes().await;
+    let mut document = status_json(&admin, &status, nodes.is_ok());
+    document["nodes"] = json!(nodes.unwrap_or_default());
     // Without a database there is no verdict to show, and everything else is worth showing.
     document["last_check"] = json!(admin.store.last_check().await.unwrap_or_default());
     Ok(Answer::ok(document))
@@ -172,6 +173,8 @@ fn status_json(admin: &Admin, status: &SwitchStatus, store: bool) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "started_at": time_text(admin.started_at),
         "store": if store { "up" } else { "down" },
+        "node": admin.store.node(),
+        "epoch": admin.store.epoch(),
         "draining": status.draining,
         "calls": status.calls,
         "bridged": status.bridged,

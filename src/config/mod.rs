@@ -5,6 +5,7 @@
 //! that are off.
 
 mod call;
+mod node;
 mod sip;
 mod trunk;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 
 pub use call::CallConfig;
+pub use node::NodeConfig;
 pub use sip::{ListenAddr, SipConfig};
 pub use trunk::{CalledFrom, Cidr, NumberFormat, TrunkConfig};
 
@@ -28,6 +30,7 @@ pub struct Config {
     pub call: CallConfig,
     pub limits: LimitsConfig,
     pub store: StoreConfig,
+    pub node: NodeConfig,
     pub admin: AdminConfig,
     pub prompts: PromptsConfig,
     pub log: LogConfig,
@@ -106,6 +109,8 @@ pub struct StoreConfig {
     /// Local time, in the operator's zone, of the nightly check of the books; "" turns it off.
     #[serde(deserialize_with = "hour")]
     pub check_at: Option<(u8, u8)>,
+    /// Database transactions at a time on PostgreSQL; two more connections are for reading.
+    pub writers: u16,
 }
 
 impl Default for StoreConfig {
@@ -115,6 +120,7 @@ impl Default for StoreConfig {
             pin_key_file: None,
             timeout: Duration::from_secs(2),
             check_at: Some((3, 30)),
+            writers: 8,
         }
     }
 }
@@ -230,6 +236,8 @@ fn check(config: &Config) -> Result<(), String> {
         1,
         3600,
     )?;
+    within("store.writers", config.store.writers.into(), 1, 100)?;
+    config.node.check()?;
     within("store.timeout_s", config.store.timeout.as_secs(), 1, 30)?;
     if !["sqlite:", "postgres:", "postgresql:"]
         .iter()

@@ -13,6 +13,7 @@
 pub mod clock;
 pub mod jobs;
 pub mod keeper;
+pub mod lease;
 pub mod ledger;
 pub mod media;
 pub mod night;

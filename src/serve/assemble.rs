@@ -24,7 +24,7 @@ use crate::media::{MediaLimits, PromptSetId};
 use crate::secret::Secret;
 use crate::sip::Credentials;
 use crate::sip::endpoint::EndpointConfig;
-use crate::store::Store;
+use crate::store::{Hold, Store, StoreFault};
 use crate::switch::SwitchConfig;
 
 /// The address that Contact, Via and descriptions name: as configured, else one that we listen on,
@@ -115,6 +115,36 @@ pub fn ask(store: Store, clock: Clock) -> Ask {
         let store = store.clone();
         Box::pin(async move { store.ledger(clock.now(), &request).await })
     })
+}
+
+/// The right to serve calls under this node's name.
+///
+/// # Errors
+/// Another process has it.
+pub fn hold(config: &Config) -> Result<Hold, StoreFault> {
+    let url = &config.store.url;
+    if url.starts_with("sqlite:") {
+        return Hold::take(url);
+    }
+    let socket = &config.admin.socket;
+    let mut beside = socket.file_name().unwrap_or_default().to_owned();
+    beside.push(".node");
+    let seat = config.node.lock_file.clone();
+    Hold::take_seat(url, &seat.unwrap_or_else(|| socket.with_file_name(beside)))
+}
+
+/// As configured; else the host's name where hosts differ.
+pub fn node_name(config: &Config) -> String {
+    let chosen = config.node.name.clone();
+    let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let default = match config.store.url.starts_with("sqlite:") {
+        true => String::new(),
+        false => host().trim().to_owned(),
+    };
+    [chosen, default]
+        .into_iter()
+        .find(|name| !name.is_empty())
+        .unwrap_or_else(|| "main".to_owned())
 }
 
 /// `prompt_sets`: the loaded languages by name.

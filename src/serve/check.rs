@@ -7,11 +7,12 @@ use super::{assemble, open_store, read_config};
 use crate::driver::clock::Clock;
 use crate::driver::prompts;
 use crate::driver::sip_udp::SipSockets;
+use crate::store::NodeRow;
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// `config`, `sip`, `media`, `prompts`, `database`, `trunks`.
+    /// `config`, `sip`, `media`, `prompts`, `node`, `database`, `trunks`.
     pub part: &'static str,
     /// What was found, or what is wrong and how to mend it.
     pub outcome: Result<String, String>,
@@ -64,7 +65,15 @@ pub async fn check(file: &Path) -> Vec<Finding> {
         Ok(store) => {
             let wall = Clock::start().wall();
             let checked = store.check(wall).await;
+            let nodes = store.nodes().await;
+            let node = store.node().to_owned();
             store.close().await;
+            findings.push(finding(
+                "node",
+                nodes
+                    .map(|nodes| lease_words(&node, &nodes))
+                    .map_err(|fault| fault.to_string()),
+            ));
             checked
                 .map(|_| {
                     format!(
@@ -78,6 +87,18 @@ pub async fn check(file: &Path) -> Vec<Finding> {
     };
     findings.push(finding("database", database));
     findings
+}
+
+/// What the lease of this node's name would say to a start.
+fn lease_words(node: &str, nodes: &[NodeRow]) -> String {
+    let lease = nodes
+        .iter()
+        .find(|row| row.node == node)
+        .and_then(|row| row.lease_ms);
+    match lease.map(|ms| (ms, ms / 1000)) {
+        Some((1.., seconds)) => format!("\"{node}\" is being served; its lease lives for {seconds} s more"),
+        Some((..=0, _)) | None => format!("\"{node}\" is served by nobody"),
+    }
 }
 
 /// One JSON document for `--json`.

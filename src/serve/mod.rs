@@ -23,6 +23,7 @@ use crate::admin::{self, Admin, Doors};
 use crate::config::{Config, MediaConfig};
 use crate::driver::clock::{Clock, random_seed};
 use crate::driver::jobs::{self, Directories};
+use crate::driver::lease::NodeDuty;
 use crate::driver::ledger::Desk;
 use crate::driver::media::{MediaPlane, Reporting};
 use crate::driver::night;
@@ -88,7 +89,7 @@ pub struct Running {
     ended: oneshot::Receiver<()>,
     stop_admin: watch::Sender<bool>,
     /// Of the jobs by the round, and of the nightly one.
-    stop_jobs: [Arc<Notify>; 2],
+    stop_jobs: [Arc<Notify>; 3],
     admin: JoinHandle<io::Result<()>>,
 }
 
@@ -190,7 +191,7 @@ struct Outside {
 
 async fn outside(config: &Config, clock: Clock) -> Result<Outside, StartFault> {
     // A second daemon must not touch the books of the first.
-    let hold = Hold::take(&config.store.url)?;
+    let hold = assemble::hold(config)?;
     let listen: Vec<SocketAddr> = config.sip.listen.iter().map(|address| address.udp).collect();
     let sip = SipSockets::bind(&listen)?;
     let doors = Doors::open(&config.admin.socket, config.admin.http).await?;
@@ -200,6 +201,7 @@ async fn outside(config: &Config, clock: Clock) -> Result<Outside, StartFault> {
     };
     let loading = load_prompts(config.prompts.dir.clone());
     let (prompts, store) = tokio::try_join!(loading, open_store(config))?;
+    store.claim(clock.now(), hold.instance()).await?;
     let recovered = store.recover(clock.now(), &[]).await?.ended;
     if recovered.calls > 0 || recovered.reservations > 0 {
         tracing::warn!(
@@ -258,12 +260,20 @@ impl Shells {
         let (stop_admin, admin_stops) = watch::channel(false);
         let runtime = Handle::current();
         let admin = runtime.spawn(admin::serve(Arc::new(admin), doors, admin_stops));
-        let stop_jobs = [Arc::new(Notify::new()), Arc::new(Notify::new())];
+        let stop_jobs = [(); 3].map(|()| Arc::new(Notify::new()));
         if let Some(hour) = check_at {
             let alarm = assemble::alarm(Arc::clone(&self.feed));
             let stop = Arc::clone(&stop_jobs[1]);
             runtime.spawn(night::run(self.store.clone(), clock, hour, alarm, stop));
         }
+        let duty = NodeDuty {
+            store: self.store.clone(),
+            instance: self.hold.instance().to_owned(),
+            directories: self.directories.clone(),
+            inbox: self.inbox.clone(),
+            clock,
+        };
+        runtime.spawn(duty.run(Arc::clone(&stop_jobs[2])));
         runtime.spawn(jobs::run(
             self.store.clone(),
             self.directories.clone(),
@@ -354,6 +364,9 @@ impl Running {
                 "orders did not reach the store; the next start settles their calls"
             );
         }
+        if let Err(fault) = self.store.give_back().await {
+            tracing::warn!(%fault, "the lease ends by itself");
+        }
         self.store.close().await;
         drop(self.hold);
     }
@@ -371,7 +384,12 @@ async fn load_prompts(dir: Option<PathBuf>) -> Result<Prompts, StartFault> {
 async fn open_store(config: &Config) -> Result<Store, StartFault> {
     let url = &config.store.url;
     let pin_key = PinKey::find(url, config.store.pin_key_file.as_deref())?;
-    Ok(Store::open(StoreOptions::new(url, pin_key)).await?)
+    let options = StoreOptions {
+        node: assemble::node_name(config),
+        writers: config.store.writers.into(),
+        ..StoreOptions::new(url, pin_key)
+    };
+    Ok(Store::open(options).await?)
 }
 
 fn answer(port: &Arc<SwitchPort>) -> run::Answer {

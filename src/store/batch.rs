@@ -11,7 +11,10 @@ use std::sync::Arc;
 use super::ledger::Ask;
 use super::{DbTx, Store, StoreFault};
 use crate::card::{LedgerReply, LedgerRequest};
-use crate::now::{Now, UnixTime};
+use crate::now::Now;
+
+/// Of a request that collides with others: deadlocks, serialization failures, two first inserts.
+const TRIES: u32 = 3;
 
 /// One request's share of a batch.
 pub type Answered = Result<LedgerReply, Arc<StoreFault>>;
@@ -34,7 +37,7 @@ impl Store {
                 line,
             } => self.check_pin(wall, *call, *project, pin, line.as_ref()).await,
             LedgerRequest::Bind { op, call, card, line } => {
-                self.bind(wall, *op, *call, *card, line.as_ref()).await
+                self.bind(now, *op, *call, *card, line.as_ref()).await
             }
             LedgerRequest::ReadCard { call, card } => self.read_card(wall, *call, *card).await,
             LedgerRequest::OpenCdr(_)
@@ -43,7 +46,7 @@ impl Store {
             | LedgerRequest::Checkpoint { .. }
             | LedgerRequest::Settle(_)
             | LedgerRequest::CloseCdr(_) => {
-                let mut replies = self.in_one(wall, &[request]).await?.take();
+                let mut replies = self.again(now, request).await?.take();
                 replies
                     .pop()
                     .ok_or_else(|| StoreFault::damaged("a batch of one without an answer"))
@@ -60,7 +63,7 @@ impl Store {
         let together: Vec<&LedgerRequest> = order.iter().map(|n| &requests[*n]).collect();
         let mut answers: Vec<Option<Answered>> = requests.iter().map(|_| None).collect();
         if together.len() > 1 {
-            match self.in_one(now.wall, &together).await {
+            match self.in_one(now, &together).await {
                 Ok(replies) => {
                     for (n, reply) in order.iter().zip(replies.take()) {
                         answers[*n] = Some(Ok(reply));
@@ -85,9 +88,23 @@ impl Store {
         all
     }
 
-    async fn in_one(&self, now: UnixTime, requests: &[&LedgerRequest]) -> Result<Replies, StoreFault> {
+    /// One request; once more if it only met others on its way.
+    async fn again(&self, now: Now, request: &LedgerRequest) -> Result<Replies, StoreFault> {
+        for _ in 1..TRIES {
+            match self.in_one(now, &[request]).await {
+                Err(fault) if fault.is_collision() => {
+                    tracing::debug!(%fault, "a request is carried out once more");
+                }
+                done => return done,
+            }
+        }
+        self.in_one(now, &[request]).await
+    }
+
+    async fn in_one(&self, now: Now, requests: &[&LedgerRequest]) -> Result<Replies, StoreFault> {
         let mut replies = Replies(Vec::with_capacity(requests.len()));
         let mut db = self.begin().await?;
+        self.fence(db.conn(), now).await?;
         for request in requests {
             let reply = self.carry_out(&mut db, now, request).await?;
             replies.0.push(reply);
@@ -99,7 +116,7 @@ impl Store {
     async fn carry_out(
         &self,
         db: &mut DbTx,
-        now: UnixTime,
+        now: Now,
         request: &LedgerRequest,
     ) -> Result<LedgerReply, StoreFault> {
         match request {

@@ -22,6 +22,14 @@ pub enum StoreFault {
         problem: String,
         cure: &'static str,
     },
+    /// This process may not write for calls (any more): another node has taken its lease, or it could
+    /// not be renewed in time.
+    #[error("this node has lost its lease; another one settles its calls")]
+    Fenced,
+    #[error(
+        "node \"{node}\" is served by another cardline, whose lease lives for {seconds} s more; give this one a name of its own in node.name, or start it again when the other one has ended"
+    )]
+    NodeHeld { node: String, seconds: i64 },
     #[error("database: {0}")]
     Sql(#[from] sqlx::Error),
     /// A row that must exist is missing, or a column holds a word that the schema does not know.
@@ -34,7 +42,7 @@ impl StoreFault {
     /// otherwise the fault is the request's own.
     pub fn is_away(&self) -> bool {
         match self {
-            StoreFault::Open { .. } => true,
+            StoreFault::Open { .. } | StoreFault::Fenced => true,
             StoreFault::Sql(sqlx::Error::Database(error)) => {
                 let code = error.code().unwrap_or_default();
                 // SQLite's extended codes carry the kind in their lowest byte.
@@ -56,8 +64,17 @@ impl StoreFault {
             StoreFault::Sql(_)
             | StoreFault::Newer { .. }
             | StoreFault::PinKey { .. }
+            | StoreFault::NodeHeld { .. }
             | StoreFault::Damaged { .. } => false,
         }
+    }
+
+    /// Whether the statement only met another one on its way, so that a second try may do.
+    pub fn is_collision(&self) -> bool {
+        let StoreFault::Sql(sqlx::Error::Database(error)) = self else {
+            return false;
+        };
+        COLLISIONS.contains(&error.code().unwrap_or_default().as_ref())
     }
 
     pub(crate) fn damaged(what: impl Into<String>) -> StoreFault {
@@ -65,6 +82,8 @@ impl StoreFault {
     }
 }
 
+/// SQLSTATE: unique violation, serialization failure, deadlock.
+const COLLISIONS: [&str; 3] = ["23505", "40001", "40P01"];
 /// SQLSTATE classes and codes: connection, resources, operator intervention, system, read only.
 const AWAY_POSTGRES: [&str; 5] = ["08", "53", "57", "58", "25006"];
 /// BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN (sqlite3.h).

@@ -1,9 +1,10 @@
-//! The files of a SQLite database: private to their owner, and held by one daemon at a time.
+//! The files of a SQLite database: private to their owner, and held by one daemon at a time. For
+//! PostgreSQL the file that tells this machine's processes of a node apart.
 //!
-//! Deliberately absent: a lease between machines; PostgreSQL is for those.
+//! Deliberately absent: a lease between machines (`node`).
 
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,7 @@ const PRIVATE: u32 = 0o600;
 pub struct Hold {
     /// `None`: the database is no file, or one in memory.
     _file: Option<File>,
+    instance: String,
 }
 
 impl Hold {
@@ -27,37 +29,83 @@ impl Hold {
     /// Another process has it, or the file beside it cannot be made.
     pub fn take(url: &str) -> Result<Hold, StoreFault> {
         let Some(path) = sqlite_path(url) else {
-            return Ok(Hold { _file: None });
+            return Ok(Hold {
+                _file: None,
+                instance: String::new(),
+            });
         };
-        let beside = beside(&path, ".lock");
-        let fault = |problem: String, cure| StoreFault::Open {
-            url: url.to_owned(),
-            problem,
-            cure,
-        };
-        let opened = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(PRIVATE)
-            .open(&beside);
-        let file = opened.map_err(|error| {
-            fault(
-                format!("{}: {error}", beside.display()),
-                "create the directory and give it to the user that runs cardline",
-            )
-        })?;
-        match file.try_lock() {
-            Ok(()) => Ok(Hold { _file: Some(file) }),
-            Err(TryLockError::WouldBlock) => Err(fault(
-                format!("another cardline is serving it ({} is locked)", beside.display()),
-                "stop that one, or give this one a database of its own in store.url",
-            )),
-            Err(TryLockError::Error(error)) => Err(fault(
-                format!("{} cannot be locked: {error}", beside.display()),
-                "put the database on a file system with locks",
-            )),
+        let file = locked(url, &beside(&path, ".lock"))?;
+        Ok(Hold {
+            _file: Some(file),
+            instance: String::new(),
+        })
+    }
+
+    /// The same for a database that other machines use too: locks `seat`, a file of this node on this
+    /// machine, and reads the secret in it, made at the first start. Whoever has both is the only
+    /// living process that ever claimed the node's lease with that secret.
+    ///
+    /// # Errors
+    /// Another process of this machine has it, or the file cannot be made.
+    pub fn take_seat(url: &str, seat: &Path) -> Result<Hold, StoreFault> {
+        if let Some(folder) = seat.parent() {
+            // What cannot be made is told when the file is opened.
+            std::fs::create_dir_all(folder).ok();
         }
+        let mut file = locked(url, seat)?;
+        let fault = |error: io::Error| StoreFault::Open {
+            url: url.to_owned(),
+            problem: format!("{}: {error}", seat.display()),
+            cure: "give the file to the user that runs cardline, or delete it",
+        };
+        let mut instance = String::new();
+        file.read_to_string(&mut instance).map_err(fault)?;
+        if instance.is_empty() {
+            let secret: [u8; 32] = super::pin_key::random_bytes()?;
+            instance = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+            file.write_all(instance.as_bytes()).map_err(fault)?;
+        }
+        Ok(Hold {
+            _file: Some(file),
+            instance,
+        })
+    }
+
+    /// The secret for `Store::claim`; empty on SQLite, where the lock alone counts.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+}
+
+fn locked(url: &str, beside: &Path) -> Result<File, StoreFault> {
+    let fault = |problem: String, cure| StoreFault::Open {
+        url: url.to_owned(),
+        problem,
+        cure,
+    };
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(PRIVATE)
+        .open(beside);
+    let file = opened.map_err(|error| {
+        fault(
+            format!("{}: {error}", beside.display()),
+            "create the directory and give it to the user that runs cardline",
+        )
+    })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(fault(
+            format!("another cardline is serving it ({} is locked)", beside.display()),
+            "stop that one, or give this one a database of its own in store.url",
+        )),
+        Err(TryLockError::Error(error)) => Err(fault(
+            format!("{} cannot be locked: {error}", beside.display()),
+            "put it on a file system with locks",
+        )),
     }
 }
 

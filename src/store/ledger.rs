@@ -12,7 +12,7 @@ use super::{DbTx, Store, StoreFault};
 use crate::card::ledger::Reservation;
 use crate::card::{CardState, LedgerReply, ReserveRefusal, Settlement};
 use crate::ids::{CallKey, CardId, OpId};
-use crate::now::UnixTime;
+use crate::now::{Now, UnixTime};
 use crate::units::TalkTime;
 
 /// How long a reservation stands beyond the talk time it still grants (product.md 3.2).
@@ -59,10 +59,12 @@ impl Store {
     pub(super) async fn reserve(
         &self,
         db: &mut DbTx,
-        now: UnixTime,
+        now: Now,
         ask: &Ask,
         floor: TalkTime,
     ) -> Result<LedgerReply, StoreFault> {
+        let valid_from = self.clock_ms(now);
+        let now = now.wall;
         let Some((state, earlier)) = self.lock_for_call(db.conn(), now, ask).await? else {
             return Ok(LedgerReply::NotReserved(ReserveRefusal::State(
                 CardState::Cancelled,
@@ -115,7 +117,7 @@ impl Store {
         .bind(&self.inner.node)
         .bind(self.epoch())
         .bind(now.as_ms())
-        .bind(now.as_ms().saturating_add(amount).saturating_add(VALIDITY_MS))
+        .bind(valid_from.saturating_add(amount).saturating_add(VALIDITY_MS))
         .fetch_one(db.conn())
         .await?;
         write_slice(db.conn(), &ask.op, reservation, amount, &slice, now).await?;
@@ -123,12 +125,9 @@ impl Store {
         Ok(reserved(ask, &slice))
     }
 
-    pub(super) async fn renew(
-        &self,
-        db: &mut DbTx,
-        now: UnixTime,
-        ask: &Ask,
-    ) -> Result<LedgerReply, StoreFault> {
+    pub(super) async fn renew(&self, db: &mut DbTx, now: Now, ask: &Ask) -> Result<LedgerReply, StoreFault> {
+        let valid_from = self.clock_ms(now);
+        let now = now.wall;
         // A call that began in time may talk on after the card's day has ended.
         let Some((state, earlier)) = self
             .lock_for_call(db.conn(), UnixTime::from_ms(i64::MIN), ask)
@@ -163,7 +162,7 @@ impl Store {
              WHERE call = $3 AND card_id = $4 AND state = 'open' RETURNING id, amount_ms",
         )
         .bind(amount)
-        .bind(now.as_ms().saturating_add(VALIDITY_MS))
+        .bind(valid_from.saturating_add(VALIDITY_MS))
         .bind(ask.call.to_string())
         .bind(ask.card.get())
         .fetch_one(db.conn())
@@ -180,7 +179,7 @@ impl Store {
     pub(super) async fn checkpoint(
         &self,
         db: &mut DbTx,
-        now: UnixTime,
+        now: Now,
         call: CallKey,
         card: CardId,
         used: TalkTime,
@@ -194,8 +193,8 @@ impl Store {
              WHERE call = $4 AND card_id = $5 AND state = 'open'",
         )
         .bind(used.as_ms())
-        .bind(now.as_ms())
-        .bind(now.as_ms().saturating_add(VALIDITY_MS))
+        .bind(now.wall.as_ms())
+        .bind(self.clock_ms(now).saturating_add(VALIDITY_MS))
         .bind(call.to_string())
         .bind(card.get())
         .execute(db.conn())
@@ -206,7 +205,7 @@ impl Store {
     pub(super) async fn settle(
         &self,
         db: &mut DbTx,
-        now: UnixTime,
+        now: Now,
         settlement: &Settlement,
     ) -> Result<LedgerReply, StoreFault> {
         let call = settlement.call.to_string();
@@ -228,7 +227,7 @@ impl Store {
                 billed: settlement.billed.as_ms().clamp(0, amount),
                 expired: false,
                 actor: "call",
-                at: now,
+                at: now.wall,
             };
             self.end_reservation(db.conn(), &ending).await?;
         }
@@ -291,7 +290,8 @@ impl Store {
         Ok(true)
     }
 
-    pub(super) fn epoch(&self) -> i64 {
+    /// Of this node's life; each start and each rejoin begins one.
+    pub fn epoch(&self) -> i64 {
         self.inner.epoch.load(std::sync::atomic::Ordering::SeqCst)
     }
 

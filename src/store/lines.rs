@@ -7,7 +7,7 @@ use super::{Store, StoreFault};
 use crate::card::binding::{self, Placement};
 use crate::card::{BindVerdict, CardFacts, CardState, LedgerReply, LineVerdict, PinVerdict, pin};
 use crate::ids::{CallKey, CardId, OpId, ProjectId};
-use crate::now::UnixTime;
+use crate::now::{Now, UnixTime};
 use crate::secret::Pin;
 use crate::units::{E164, TalkTime};
 
@@ -143,7 +143,7 @@ impl Store {
 
     pub(super) async fn bind(
         &self,
-        now: UnixTime,
+        now: Now,
         op: OpId,
         call: CallKey,
         card: CardId,
@@ -151,6 +151,8 @@ impl Store {
     ) -> Result<LedgerReply, StoreFault> {
         let op = op.to_string();
         let mut db = self.begin().await?;
+        self.fence(db.conn(), now).await?;
+        let now = now.wall;
         type Row = (i64, String, String, i64, Option<i64>);
         let row: Option<Row> = sqlx::query_as(
             self.locking("SELECT project_id, serial, state, balance_ms, expires_at FROM card WHERE id = $1"),

@@ -13,6 +13,7 @@ mod calls;
 mod card_edit;
 mod cards;
 mod cdr;
+mod changes;
 mod check;
 mod correction;
 mod directory;
@@ -20,6 +21,7 @@ mod fault;
 mod files;
 mod ledger;
 mod lines;
+mod node;
 mod numbers;
 mod origin;
 mod pin_key;
@@ -29,6 +31,7 @@ mod recovery;
 mod rotation;
 mod rows;
 mod sale;
+mod takeover;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,8 +45,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::now::IdSource;
 
 pub use batch::{Answered, shares};
+pub use changes::Changes;
 pub use fault::{AdminError, Refusal, RefusalClass, StoreFault};
 pub use files::Hold;
+pub use node::{MARGIN, NodeRow, TTL};
 pub use pin_key::PinKey;
 pub use recovery::{Recovered, Recovery};
 pub use rows::*;
@@ -101,6 +106,8 @@ pub struct StoreOptions {
     pub node: String,
     /// Waits for the disk at each commit. Off only in tests.
     pub durable: bool,
+    /// Database transactions at a time, on PostgreSQL. SQLite has one writer.
+    pub writers: u32,
 }
 
 impl StoreOptions {
@@ -110,6 +117,7 @@ impl StoreOptions {
             pin_key,
             node: "main".to_owned(),
             durable: true,
+            writers: 8,
         }
     }
 }
@@ -130,6 +138,7 @@ struct Inner {
     gate: Arc<Semaphore>,
     ids: Mutex<IdSource>,
     epoch: std::sync::atomic::AtomicI64,
+    lease: node::LeaseState,
 }
 
 /// A database transaction with its place at the gate; dropped without `commit`, it rolls back.
@@ -163,13 +172,24 @@ impl Store {
             origin::look_at_file(&options.url, newest).await?;
             files::make_private(&url).map_err(|error| open_fault(&options.url, &error))?;
         }
-        let single = dialect == Dialect::Sqlite && url.contains(":memory:");
+        let writers = match dialect {
+            Dialect::Sqlite => 1,
+            Dialect::Postgres => options.writers.max(1),
+        };
+        let connections = match dialect {
+            Dialect::Sqlite if url.contains(":memory:") => 1,
+            Dialect::Sqlite => 4,
+            // A lease is renewed and an operator answered while all writers write.
+            Dialect::Postgres => writers + 2,
+        };
         let pool = AnyPoolOptions::new()
-            .max_connections(if single { 1 } else { 4 })
+            .max_connections(connections)
             .acquire_timeout(Duration::from_secs(5))
             .after_connect(move |conn, _| Box::pin(async move { prepare(conn, dialect, durable).await }))
             // One that SQLite has rolled back by itself (a full disk) would refuse every later db_tx.
-            .before_acquire(move |conn, _| Box::pin(async move { Ok(single || !conn.is_in_transaction()) }))
+            .before_acquire(move |conn, _| {
+                Box::pin(async move { Ok(connections == 1 || !conn.is_in_transaction()) })
+            })
             .connect(&url)
             .await
             .map_err(|error| open_fault(&options.url, &error))?;
@@ -185,19 +205,16 @@ impl Store {
             files::keep_private(&options.url);
         }
         let pin_key = proven_key(&pool, dialect, &options).await?;
-        let writers = match dialect {
-            Dialect::Sqlite => 1,
-            Dialect::Postgres => 4,
-        };
         let store = Store {
             inner: Arc::new(Inner {
                 pool,
                 dialect,
                 pin_key,
                 node: options.node,
-                gate: Arc::new(Semaphore::new(writers)),
+                gate: Arc::new(Semaphore::new(writers as usize)),
                 ids: Mutex::new(IdSource::from_seed(pin_key::random_bytes()?)),
                 epoch: std::sync::atomic::AtomicI64::new(0),
+                lease: node::LeaseState::default(),
             }),
         };
         store.read_epoch().await?;
@@ -209,11 +226,14 @@ impl Store {
         self.inner.pool.close().await;
     }
 
-    /// Whether the database answers and takes writes.
+    /// Whether the database answers, and lets this node write for calls.
     ///
     /// # Errors
-    /// What the database says.
+    /// What the database says; [`StoreFault::Fenced`] without a living lease.
     pub async fn ping(&self) -> Result<(), StoreFault> {
+        if self.is_leased() {
+            return self.has_lease().await;
+        }
         sqlx::query("SELECT 1").execute(&self.inner.pool).await?;
         Ok(())
     }
@@ -316,6 +336,8 @@ async fn prepare(conn: &mut AnyConnection, dialect: Dialect, durable: bool) -> R
         (Dialect::Postgres, _) => &[
             "SET statement_timeout = '5s'",
             "SET lock_timeout = '1s'",
+            // A frozen process must not keep rows locked for longer than its lease.
+            "SET idle_in_transaction_session_timeout = '5s'",
             "SET TIME ZONE 'UTC'",
         ],
     };

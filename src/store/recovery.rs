@@ -59,7 +59,7 @@ impl Kept {
 }
 
 /// A reservation that nobody will end any more: row, call, card, project, amount, used.
-type Left = (i64, String, i64, i64, i64, i64);
+pub(super) type Left = (i64, String, i64, i64, i64, i64);
 
 impl Store {
     /// The epoch that this node's rows carry; raised by `recover`.
@@ -72,8 +72,8 @@ impl Store {
         Ok(())
     }
 
-    /// Once at start, before the first call and only by the process that serves calls: begins a new
-    /// epoch of this node. Reservations of an earlier one go over to it if their calls are among
+    /// Once at start, after `claim`, before the first call and only by the process that serves calls
+    /// (without a claim it begins a new epoch of this node itself). Reservations of an earlier one go over to it if their calls are among
     /// `restorable`, and stay open; all others are settled at their last checkpoint, and their CDRs
     /// closed. A call that has no open reservation or whose CDR is closed is not adopted. A second run
     /// finds nothing.
@@ -81,20 +81,14 @@ impl Store {
     /// # Errors
     /// The database's; then nothing was changed.
     pub async fn recover(&self, now: Now, restorable: &[CallKey]) -> Result<Recovery, StoreFault> {
-        let now = now.wall;
         let mut db = self.begin().await?;
-        let epoch: i64 = sqlx::query_scalar(
-            "INSERT INTO node (name, epoch, started_at) VALUES ($1, 1, $2)
-             ON CONFLICT (name) DO UPDATE SET epoch = node.epoch + 1, started_at = $2 RETURNING epoch",
-        )
-        .bind(&self.inner.node)
-        .bind(now.as_ms())
-        .fetch_one(db.conn())
-        .await?;
+        self.fence(db.conn(), now).await?;
+        let epoch = self.new_epoch(db.conn(), now.wall).await?;
         let mut kept = Vec::new();
         for call in restorable {
             kept.extend(self.adopt(db.conn(), now, epoch, *call).await?);
         }
+        let now = now.wall;
         let left: Vec<Left> = sqlx::query_as(self.locking(
             "SELECT r.id, r.call, r.card_id, c.project_id, r.amount_ms, r.used_ms
              FROM reservation r JOIN card c ON c.id = r.card_id
@@ -118,11 +112,26 @@ impl Store {
         Ok(Recovery { ended, adopted })
     }
 
+    /// The one that was claimed, or, without leases, the next.
+    async fn new_epoch(&self, conn: &mut AnyConnection, now: UnixTime) -> Result<i64, StoreFault> {
+        if self.is_claimed() {
+            return Ok(self.epoch());
+        }
+        Ok(sqlx::query_scalar(
+            "INSERT INTO node (name, epoch, started_at) VALUES ($1, 1, $2)
+             ON CONFLICT (name) DO UPDATE SET epoch = node.epoch + 1, started_at = $2 RETURNING epoch",
+        )
+        .bind(&self.inner.node)
+        .bind(now.as_ms())
+        .fetch_one(conn)
+        .await?)
+    }
+
     /// Moves what a call has open to `epoch`, and its CDR with it.
     async fn adopt(
         &self,
         conn: &mut AnyConnection,
-        now: UnixTime,
+        now: Now,
         epoch: i64,
         key: CallKey,
     ) -> Result<Vec<Kept>, StoreFault> {
@@ -134,7 +143,7 @@ impl Store {
              RETURNING card_id, amount_ms, used_ms",
         )
         .bind(epoch)
-        .bind(now.as_ms().saturating_add(VALIDITY_MS))
+        .bind(self.clock_ms(now).saturating_add(VALIDITY_MS))
         .bind(&call)
         .bind(&self.inner.node)
         .fetch_all(&mut *conn)
@@ -149,7 +158,7 @@ impl Store {
             .await?;
         let mut kept = Vec::with_capacity(rows.len());
         for (card, amount, used) in rows {
-            let card = self.card_for_call(conn, now, key, CardId::new(card)).await?;
+            let card = self.card_for_call(conn, now.wall, key, CardId::new(card)).await?;
             let tariff = tariff_of_project(conn, card.project.get()).await?;
             kept.push(Kept {
                 call: key,
@@ -200,7 +209,8 @@ impl Store {
         Ok(ended)
     }
 
-    /// Every 30 s or so: ends reservations of any node that are past `valid_until` by 30 s. The CDR
+    /// Every 30 s or so: ends reservations of any node that are past `valid_until` by 30 s, by the
+    /// database's clock where there are leases. The CDR
     /// of a call that still lives is left to it.
     ///
     /// # Errors
@@ -208,13 +218,14 @@ impl Store {
     pub async fn expire(&self, now: Now) -> Result<Recovered, StoreFault> {
         let now = now.wall;
         let mut db = self.begin().await?;
+        let clock = self.database_ms(db.conn(), now.as_ms()).await?;
         let left: Vec<Left> = sqlx::query_as(self.locking(
             "SELECT r.id, r.call, r.card_id, c.project_id, r.amount_ms, r.used_ms
              FROM reservation r JOIN card c ON c.id = r.card_id
              WHERE r.state = 'open' AND r.valid_until + $1 < $2 ORDER BY r.id LIMIT 500",
         ))
         .bind(GRACE_MS)
-        .bind(now.as_ms())
+        .bind(clock)
         .fetch_all(db.conn())
         .await?;
         let done = self.end_all(db.conn(), left, now, "expiry").await?;
@@ -222,7 +233,7 @@ impl Store {
         Ok(done)
     }
 
-    async fn end_all(
+    pub(super) async fn end_all(
         &self,
         conn: &mut AnyConnection,
         left: Vec<Left>,
@@ -257,7 +268,7 @@ impl Store {
 
 /// CDRs of calls that died with their process, after their reservations were ended: each talked up
 /// to its last sign of life (a settlement, else a checkpoint) and is charged what its reservations were.
-fn close_cdrs(which: &'static str) -> AssertSqlSafe<String> {
+pub(super) fn close_cdrs(which: &'static str) -> AssertSqlSafe<String> {
     AssertSqlSafe(format!("{CLOSE_CDRS} WHERE ended_at IS NULL AND {which}"))
 }
 

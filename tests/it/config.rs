@@ -28,6 +28,7 @@ fn the_example_names_every_key() {
     let text = std::fs::read_to_string("config/example.toml").unwrap();
     for source in [
         "src/config/mod.rs",
+        "src/config/node.rs",
         "src/config/sip.rs",
         "src/config/call.rs",
         "src/config/trunk.rs",

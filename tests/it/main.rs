@@ -7,6 +7,7 @@ mod config;
 mod daemon;
 mod database;
 mod ladders;
+mod nodes;
 mod prompts;
 mod redaction;
 mod serve;

@@ -7,6 +7,8 @@ use std::time::Duration;
 use cardline::config::{self, Config};
 use cardline::serve::{self, StartFault};
 
+use crate::database::{Database, Kind, server};
+
 /// A wait that long is a failure; nothing waits for it when all is well.
 const FAILED: Duration = Duration::from_secs(10);
 
@@ -144,4 +146,41 @@ async fn what_stops_a_start_is_said_in_words() {
         secret.display()
     );
     refused(config_in(path, &more), &["carrier", "no-password"]).await;
+}
+
+/// On PostgreSQL two daemons share the books; each needs a name of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_node_of_one_name_is_refused_until_the_first_has_ended() {
+    if server().is_none() {
+        return;
+    }
+    let database = Database::new(Kind::Postgres).await;
+    let folders: Vec<tempfile::TempDir> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let config = |n: usize, name: &str| {
+        let mut config = config_in(folders[n].path(), "");
+        config.store.url.clone_from(&database.url);
+        // One key for all of them.
+        config.store.pin_key_file = Some(database.dir.path().join("pin.key"));
+        config.node.name = name.to_owned();
+        config
+    };
+    let first = serve::start(config(0, "one"), None).await.unwrap();
+    let other = serve::start(config(1, "two"), None).await.unwrap();
+    let fault = serve::start(config(2, "one"), None)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(fault.contains("\"one\" is served by another cardline"), "{fault}");
+    let nodes = other.store.nodes().await.unwrap();
+    let names: Vec<&str> = nodes.iter().map(|row| row.node.as_str()).collect();
+    assert_eq!(names, ["one", "two"]);
+    assert!(
+        nodes
+            .iter()
+            .all(|row| row.lease_ms.is_some_and(|ms| ms <= 10_000))
+    );
+    first.stop().await;
+    let third = serve::start(config(2, "one"), None).await.unwrap();
+    third.stop().await;
+    other.stop().await;
 }

@@ -212,6 +212,7 @@ impl Store {
                 .execute(&mut *snapshot)
                 .await?;
         }
+        let now = UnixTime::from_ms(self.database_ms(&mut snapshot, now.as_ms()).await?);
         let examined = examine(&mut snapshot, dialect, now).await?;
         snapshot.rollback().await?;
         Ok(examined)
