@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 
 use anyhow::Context;
-use cardline::cli::{self, Command, DemoFlags, Exit, Global, Lang};
+use cardline::cli::{self, Command, DemoFlags, Exit, Global, Lang, PinKeyVerb};
 use cardline::config::{LogConfig, LogFormat};
 use cardline::demo::{self, Daemon, DemoOptions};
-use cardline::serve::{self, check};
+use cardline::serve::{self, check, keys};
 use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
 
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Command::Client(verb) => return cli::run_client(&cli.global, verb),
         Command::Serve { config } => serve(&config),
         Command::Check { config } => check(&config, cli.global.json),
+        Command::PinKey(PinKeyVerb::Rotate { config }) => rotate(&config, cli.global.json),
         Command::Demo(flags) => demo(&cli.global, flags),
     };
     match ended {
@@ -59,6 +60,20 @@ fn check(file: &Path, json: bool) -> anyhow::Result<Exit> {
         }
     }
     Ok(if right { Exit::Ok } else { Exit::Failed })
+}
+
+/// Changes the PIN key of a database that nobody serves.
+fn rotate(file: &Path, json: bool) -> anyhow::Result<Exit> {
+    let cards = runtime()?
+        .block_on(keys::rotate(file))
+        .map_err(anyhow::Error::msg)?;
+    match json {
+        true => println!("{{\"rotated\":true,\"cards\":{cards}}}"),
+        false => {
+            println!("{cards} cards stand under the new PIN key; keep a copy of it apart from the database")
+        }
+    }
+    Ok(Exit::Ok)
 }
 
 /// Plays the demo in a folder of its own; exit 1 if a scene went wrong.

@@ -12,7 +12,7 @@ use super::error::{Code, Problem};
 use super::http::{Answer, Json, Outcome};
 use super::number_input;
 use super::socket::Actor;
-use crate::store::{CallFilter, ProjectEdit, ProjectRow};
+use crate::store::{AdminError, CallFilter, ProjectEdit, ProjectRow};
 
 pub fn routes() -> Router<Arc<Admin>> {
     Router::new()
@@ -46,7 +46,11 @@ async fn new(State(admin): State<Arc<Admin>>, actor: Actor, Json(mut edit): Json
 
 async fn show(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Outcome {
     let row = admin.store.project_show(&name).await?;
-    Ok(Answer::ok(json!(dressed(row))))
+    let attacks = admin.store.pin_attacks().await.map_err(AdminError::Fault)?;
+    let attack = attacks.into_iter().find(|attack| attack.project == row.name);
+    let mut document = json!(dressed(row));
+    document["pin_attack_since"] = json!(attack.map(|attack| attack.since));
+    Ok(Answer::ok(document))
 }
 
 async fn edit(

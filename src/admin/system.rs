@@ -50,6 +50,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Outcome {
     document["nodes"] = json!(nodes.unwrap_or_default());
     // Without a database there is no verdict to show, and everything else is worth showing.
     document["last_check"] = json!(admin.store.last_check().await.unwrap_or_default());
+    document["pin_attacks"] = json!(admin.store.pin_attacks().await.unwrap_or_default());
     Ok(Answer::ok(document))
 }
 

@@ -2,11 +2,13 @@
 //! and an attack raises an alarm (product.md 3.2; reliability.md T2).
 //!
 //! In memory and by the monotonic clock: a restart forgets it, a step of the wall clock does not.
-//! Deliberately absent: the lock of a single line, which the ledger keeps.
+//! Deliberately absent: the lock of a single line and the cap of a project, which the store keeps for
+//! all nodes; this is the slowness that a caller hears.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use crate::card::pin;
 use crate::ids::{CallKey, ProjectId};
 use crate::now::Instant;
 
@@ -15,7 +17,7 @@ const WINDOW: Duration = Duration::from_secs(600);
 /// From here on a wrong PIN of a withheld caller costs 4 s.
 const SLOW_FROM: usize = 20;
 /// From here on 8 s, one try per call, and three callers at a time; for all callers: the alarm.
-const ALARM_FROM: usize = 60;
+const ALARM_FROM: usize = pin::ALARM_FROM;
 const ENTRIES_AT_ONCE: usize = 3;
 
 /// The wrong PINs of all projects.

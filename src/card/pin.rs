@@ -27,6 +27,32 @@ pub fn length(live_cards: u64, chosen: Option<u8>) -> u8 {
     }
 }
 
+/// Wrong tries of a project within [`ALARM_WINDOW_MS`] from which on somebody seems to be guessing.
+pub const ALARM_FROM: usize = 60;
+pub const ALARM_WINDOW_MS: i64 = 600_000;
+/// The alarm ends below this; in between, an attack at the cap would raise and end it by turns.
+pub const ALARM_ENDS_BELOW: i64 = 30;
+/// Under alarm all lines without a binding share one try in this time: 0.1/s. At 3e-8 hits per try
+/// that is a hit in ten years of attack (reliability.md T2).
+pub const TURN_MS: i64 = 10_000;
+
+/// Whether so many wrong tries are an attack.
+pub fn alarm(wrong: i64) -> bool {
+    usize::try_from(wrong).is_ok_and(|wrong| wrong >= ALARM_FROM)
+}
+
+/// When the next stranger's try may be looked at, after one now.
+pub fn next_turn(now: UnixTime) -> UnixTime {
+    UnixTime::from_ms(now.as_ms().saturating_add(TURN_MS))
+}
+
+/// What a length means: whole years of a sustained attack, at the cap, until one guess hits a card.
+pub fn years_per_hit(live_cards: u64, length: u8) -> u64 {
+    const TURNS_PER_YEAR: u64 = 365 * 86_400_000 / TURN_MS.unsigned_abs();
+    let pins = 9 * 10_u64.pow(u32::from(length.clamp(8, LONG)) - 1);
+    pins / live_cards.max(1) / TURNS_PER_YEAR
+}
+
 /// Random digits, the first not zero.
 pub fn generate(ids: &mut IdSource, length: u8) -> Pin {
     let digits: String = (0..length.clamp(8, LONG))

@@ -69,6 +69,9 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// The key that PINs are hashed and encrypted with
+    #[command(subcommand)]
+    PinKey(PinKeyVerb),
     /// Show the whole service with a built-in caller and advisor, needing nothing else
     Demo(DemoFlags),
     #[command(flatten)]
@@ -114,6 +117,16 @@ pub enum ClientVerb {
     },
     /// Follow what happens in calls, one JSON document per line
     Events,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PinKeyVerb {
+    /// Change to a new key; the daemon must be stopped. The old file stays as pin.key.old
+    Rotate {
+        /// Configuration file (TOML)
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
 }
 
 #[derive(Clone, Debug, Args)]

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use serde_json::{Value, json};
 
-pub use args::{Cli, ClientVerb, Command, DemoFlags, Global, Lang};
+pub use args::{Cli, ClientVerb, Command, DemoFlags, Global, Lang, PinKeyVerb};
 
 use client::{Client, ClientFault, Reply};
 

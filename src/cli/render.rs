@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::args::Lang;
 use super::layout::{facts, lines, rows, table};
-use super::render_books::{last_check, ledger_check};
+use super::render_books::{last_check, ledger_check, pin_attacks};
 use super::text::{cell, cell_rest, cell_time, clean, euros, last_day, local, rest};
 use super::words::{CARD_STATES, counted, word};
 
@@ -103,6 +103,7 @@ fn project(document: &Value, lang: Lang) -> String {
             ("Anschlüsse je Karte", cell(document, "max_lines")),
             ("Gespräche je Karte zugleich", cell(document, "max_parallel")),
             ("PIN-Länge", cell(document, "pin_length")),
+            ("Angriffsjahre je Treffer", cell(document, "pin_years_per_hit")),
             ("Berater nimmt mit 1 an", cell(document, "accept_key")),
             ("Halten pausiert (s)", cell(document, "hold_pause_s")),
             ("Minutenpreis netto", minute_price(document, lang)),
@@ -444,6 +445,7 @@ fn status(document: &Value, lang: Lang) -> String {
             ("SIP-Legs", cell(document, "legs")),
             ("SIP-Transaktionen", cell(document, "transactions")),
             ("Bücher geprüft", last_check(document, lang)),
+            ("PIN-Angriff", pin_attacks(document)),
         ],
     );
     for (name, count) in document

@@ -49,3 +49,15 @@ pub fn last_check(document: &Value, lang: Lang) -> String {
     };
     format!("{} ({verdict})", cell_time(last, "at"))
 }
+
+/// Projects whose PINs somebody seems to guess.
+pub fn pin_attacks(document: &Value) -> String {
+    let attacks = rows(document, "pin_attacks").iter();
+    let names: Vec<String> = attacks
+        .map(|attack| format!("{} ({})", cell(attack, "project"), cell_time(attack, "since")))
+        .collect();
+    match names.is_empty() {
+        true => "–".to_owned(),
+        false => names.join(", "),
+    }
+}

@@ -29,8 +29,9 @@ pub const CARD_STATES: [&str; 6] = [
     "storniert",
 ];
 
-const ENGLISH: [(&str, &str); 93] = [
+const ENGLISH: [(&str, &str); 95] = [
     ("Angebot", "Quote"),
+    ("Angriffsjahre je Treffer", "Years of attack per hit"),
     ("Anker", "Anchor"),
     ("Anruf", "Call"),
     ("Anrufe", "Calls"),
@@ -111,6 +112,7 @@ const ENGLISH: [(&str, &str); 93] = [
     ("nachher", "after"),
     ("nimmt keine Anrufe mehr", "takes no more calls"),
     ("noch nie", "never yet"),
+    ("PIN-Angriff", "PIN attack"),
     ("offen", "open"),
     ("reserviert", "reserved"),
     ("sauber", "clean"),

@@ -14,10 +14,12 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::clock::Clock;
 use super::{Inbox, PostFault};
 use crate::call::directory::Directory;
-use crate::now::Now;
-use crate::store::{Store, StoreFault};
+use crate::now::{Now, UnixTime};
+use crate::store::{PinAttack, Store, StoreFault};
 use crate::switch::Input;
 
+/// Told when somebody seems to guess PINs.
+pub type Attacked = Box<dyn Fn(UnixTime, &PinAttack) + Send + Sync>;
 /// Reads the directory from the store.
 pub type ReadDirectory = Box<dyn Fn() -> DirectoryRead + Send + Sync>;
 /// The store's answer, to be awaited.
@@ -70,7 +72,16 @@ impl fmt::Debug for Directories {
 }
 
 /// Runs until `stop` is told; a fault of the store is logged and the next round tries again.
-pub async fn run(store: Store, directories: Directories, clock: Clock, stop: Arc<Notify>) {
+///
+/// `attacked` is told once of each project whose PINs somebody seems to guess.
+pub async fn run(
+    store: Store,
+    directories: Directories,
+    clock: Clock,
+    attacked: Attacked,
+    stop: Arc<Notify>,
+) {
+    let mut known: Vec<PinAttack> = Vec::new();
     let told = stop.notified();
     tokio::pin!(told);
     let mut round = interval(ROUND);
@@ -84,6 +95,14 @@ pub async fn run(store: Store, directories: Directories, clock: Clock, stop: Arc
             _ = round.tick() => {}
         }
         let now = clock.now();
+        match store.watch_pins(now).await {
+            Ok(watch) => {
+                let fresh = watch.attacked.iter().filter(|attack| !known.contains(attack));
+                fresh.for_each(|attack| attacked(now.wall, attack));
+                known = watch.attacked;
+            }
+            Err(fault) => tracing::error!(%fault, "cannot look after wrong PINs"),
+        }
         let last = std::mem::replace(&mut before, now);
         if was_set(last, now) {
             // Reservations are valid by the wall clock; live calls renew theirs every few seconds.
@@ -123,7 +142,7 @@ mod tests {
     use crate::call::directory::{Number, Role};
     use crate::driver::{Event, inbox};
     use crate::ids::{NumberId, ProjectId};
-    use crate::now::{Instant, UnixTime};
+    use crate::now::Instant;
     use crate::units::E164;
 
     /// A store with one number, whose id tells the version; the first reading answers late.

@@ -16,7 +16,7 @@ use crate::call::speech::Grammar;
 use crate::config::{AdminConfig, Config, TrunkConfig};
 use crate::driver::Inbox;
 use crate::driver::clock::Clock;
-use crate::driver::jobs::{Directories, ReadDirectory};
+use crate::driver::jobs::{self, Directories, ReadDirectory};
 use crate::driver::ledger::Ask;
 use crate::driver::media::MediaPlan;
 use crate::driver::night;
@@ -173,6 +173,11 @@ pub fn alarm(feed: Arc<Feed>) -> night::Alarm {
         night::cry(report);
         feed.announce(at, "integrity.failed", crate::admin::ledger::failed(report));
     })
+}
+
+/// What an attack on PINs sets off, beside the log.
+pub fn attacked(feed: Arc<Feed>) -> jobs::Attacked {
+    Box::new(move |at, attack| feed.announce(at, "pin.attack", serde_json::json!(attack)))
 }
 
 pub fn refresh_hook(directories: Directories) -> Hook {

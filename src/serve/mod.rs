@@ -5,6 +5,7 @@
 
 mod assemble;
 pub mod check;
+pub mod keys;
 
 use std::io;
 use std::net::SocketAddr;
@@ -278,6 +279,7 @@ impl Shells {
             self.store.clone(),
             self.directories.clone(),
             clock,
+            assemble::attacked(Arc::clone(&self.feed)),
             Arc::clone(&stop_jobs[0]),
         ));
         Running {

@@ -28,14 +28,14 @@ impl Store {
     pub async fn ledger(&self, now: Now, request: &LedgerRequest) -> Result<LedgerReply, StoreFault> {
         let wall = now.wall;
         match request {
-            LedgerRequest::FindLine { project, line } => self.find_line(wall, *project, line).await,
+            LedgerRequest::FindLine { project, line } => self.find_line(now, *project, line).await,
             LedgerRequest::CheckPin {
                 call,
                 project,
                 number: _,
                 pin,
                 line,
-            } => self.check_pin(wall, *call, *project, pin, line.as_ref()).await,
+            } => self.check_pin(now, *call, *project, pin, line.as_ref()).await,
             LedgerRequest::Bind { op, call, card, line } => {
                 self.bind(now, *op, *call, *card, line.as_ref()).await
             }

@@ -9,6 +9,11 @@ use crate::card::binding::{self, Placement};
 use crate::now::UnixTime;
 use crate::units::E164;
 
+/// PINs that one actor is shown within [`REVEAL_SPAN_MS`]: enough to help customers, too few to copy
+/// a whole project (reliability.md T18).
+const REVEALS: i64 = 60;
+const REVEAL_SPAN_MS: i64 = 3_600_000;
+
 impl Store {
     /// # Errors
     /// `card_not_found`, `invalid_note`.
@@ -128,6 +133,16 @@ impl Store {
         let card = self.lock_card(db.conn(), serial).await?;
         if card.state == "storniert" {
             return Err(wrong_state(&card, act.now)?.into());
+        }
+        let lately: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM audit WHERE action = 'card.pin' AND at > $1 AND actor = $2",
+        )
+        .bind(act.now.as_ms().saturating_sub(REVEAL_SPAN_MS))
+        .bind(&act.actor)
+        .fetch_one(db.conn())
+        .await?;
+        if lately >= REVEALS {
+            return Err(Refusal::TooManyReveals.into());
         }
         let pin = self.inner.pin_key.reveal(&card.serial, &card.pin_sealed)?;
         self.audit(db.conn(), about(act, "card.pin", serial, None, None))

@@ -136,6 +136,8 @@ pub enum Refusal {
     OverLimit { limit_cents: i64 },
     #[error("card {serial} has only {available_ms} ms available")]
     NotAvailable { serial: String, available_ms: i64 },
+    #[error("too many PINs were revealed within the hour; this is limited to 60")]
+    TooManyReveals,
     #[error("call {id} has ended or has no card")]
     CallOver { id: String },
 }
@@ -155,6 +157,7 @@ impl Refusal {
             | Refusal::QuoteExpired
             | Refusal::OverLimit { .. }
             | Refusal::NotAvailable { .. }
+            | Refusal::TooManyReveals
             | Refusal::CallOver { .. } => RefusalClass::Conflict,
         }
     }
@@ -175,6 +178,7 @@ impl Refusal {
             Refusal::QuoteExpired => "quote_expired".to_owned(),
             Refusal::OverLimit { .. } => "over_limit".to_owned(),
             Refusal::NotAvailable { .. } => "not_available".to_owned(),
+            Refusal::TooManyReveals => "too_many_reveals".to_owned(),
             Refusal::CallOver { .. } => "call_over".to_owned(),
         }
     }
@@ -196,6 +200,9 @@ impl Refusal {
             Refusal::QuoteExpired => "Das Angebot ist abgelaufen. Bitte neu berechnen.".to_owned(),
             Refusal::OverLimit { .. } => "Der Kauf überschreitet den Kreditrahmen.".to_owned(),
             Refusal::NotAvailable { .. } => "So viel Restzeit ist auf der Karte nicht verfügbar.".to_owned(),
+            Refusal::TooManyReveals => {
+                "In der letzten Stunde wurden zu viele PINs angezeigt; erlaubt sind 60.".to_owned()
+            }
             Refusal::CallOver { .. } => "Dieser Anruf ist schon beendet.".to_owned(),
         }
     }

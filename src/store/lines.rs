@@ -3,9 +3,10 @@
 use sqlx::AnyConnection;
 
 use super::audit::NewAudit;
+use super::guard::locked;
 use super::{Store, StoreFault};
 use crate::card::binding::{self, Placement};
-use crate::card::{BindVerdict, CardFacts, CardState, LedgerReply, LineVerdict, PinVerdict, pin};
+use crate::card::{BindVerdict, CardFacts, CardState, LedgerReply, LineVerdict, PinVerdict};
 use crate::ids::{CallKey, CardId, OpId, ProjectId};
 use crate::now::{Now, UnixTime};
 use crate::secret::Pin;
@@ -49,10 +50,12 @@ pub(super) struct NewBinding<'a> {
 impl Store {
     pub(super) async fn find_line(
         &self,
-        now: UnixTime,
+        now: Now,
         project: ProjectId,
         line: &E164,
     ) -> Result<LedgerReply, StoreFault> {
+        let steady = self.steady(now).await?;
+        let now = now.wall;
         let mut conn = self.pool().acquire().await?;
         let card: Option<i64> = sqlx::query_scalar(
             "SELECT card_id FROM line_binding WHERE project_id = $1 AND e164 = $2 AND removed_at IS NULL",
@@ -66,7 +69,7 @@ impl Store {
             Some(card) => LineVerdict::Known(Box::new(facts(&mut conn, card, Some(line), now).await?)),
             None => {
                 let hash = self.inner.pin_key.line(line.as_str());
-                match locked(&mut conn, &hash, now).await? {
+                match locked(&mut conn, &hash, steady).await? {
                     true => LineVerdict::Locked,
                     false => LineVerdict::Unknown,
                 }
@@ -75,15 +78,18 @@ impl Store {
         Ok(LedgerReply::Line(verdict))
     }
 
-    /// A wrong PIN that is asked about twice in a call counts once.
+    /// A wrong PIN that is asked about twice in a call counts once. Under alarm a stranger's try out of
+    /// turn is not looked at: it sounds locked, right or wrong.
     pub(super) async fn check_pin(
         &self,
-        now: UnixTime,
+        now: Now,
         call: CallKey,
         project: ProjectId,
         pin: &Pin,
         line: Option<&E164>,
     ) -> Result<LedgerReply, StoreFault> {
+        let steady = self.steady(now).await?;
+        let now = now.wall;
         let key = &self.inner.pin_key;
         let call = call.to_string();
         let line_hash = line.map(|line| key.line(line.as_str()));
@@ -104,9 +110,12 @@ impl Store {
                 .fetch_optional(db.conn())
                 .await?;
         let mut shut = match &line_hash {
-            Some(hash) => locked(db.conn(), hash, now).await?,
+            Some(hash) => locked(db.conn(), hash, steady).await?,
             None => false,
         };
+        if earlier.is_none() && !shut && self.capped(db.conn(), project.get(), line, steady).await? {
+            return Ok(LedgerReply::Pin(PinVerdict::Locked));
+        }
         let outcome = match (earlier.as_deref(), shut, card) {
             (Some("right"), _, Some(_)) => "right",
             (_, true, _) => "locked",
@@ -122,13 +131,14 @@ impl Store {
         .bind(&line_hash)
         .bind(&guess)
         .bind(outcome)
-        .bind(now.as_ms())
+        .bind(steady.as_ms())
         .execute(db.conn())
         .await?;
-        if let Some(hash) = &line_hash
-            && outcome == "wrong"
-        {
-            shut = locked(db.conn(), hash, now).await?;
+        if outcome == "wrong" {
+            self.count_wrong(db.conn(), project.get(), steady).await?;
+            if let Some(hash) = &line_hash {
+                shut = locked(db.conn(), hash, steady).await?;
+            }
         }
         let verdict = match card {
             Some(card) if outcome == "right" => {
@@ -360,21 +370,6 @@ pub(super) async fn own_number(conn: &mut AnyConnection, line: &E164) -> Result<
         .fetch_optional(conn)
         .await?;
     Ok(own.map(|_| line.clone()))
-}
-
-/// Whether too many wrong PINs came from this line.
-async fn locked(conn: &mut AnyConnection, line_hash: &str, now: UnixTime) -> Result<bool, StoreFault> {
-    let since = now.as_ms().saturating_sub(pin::WRONG_WINDOW_MS + pin::LOCK_MS);
-    let wrong: Vec<(i64,)> = sqlx::query_as(
-        "SELECT at FROM pin_attempt WHERE line_hash = $1 AND outcome = 'wrong' AND at > $2
-         ORDER BY at DESC LIMIT 100",
-    )
-    .bind(line_hash)
-    .bind(since)
-    .fetch_all(conn)
-    .await?;
-    let wrong: Vec<UnixTime> = wrong.into_iter().map(|(at,)| UnixTime::from_ms(at)).collect();
-    Ok(pin::locked_until(&wrong, now).is_some())
 }
 
 /// What a call needs to know of a card.

@@ -19,6 +19,7 @@ mod correction;
 mod directory;
 mod fault;
 mod files;
+mod guard;
 mod ledger;
 mod lines;
 mod node;
@@ -49,6 +50,7 @@ pub use changes::Changes;
 pub use fault::{AdminError, Refusal, RefusalClass, StoreFault};
 pub use files::Hold;
 pub use node::{MARGIN, NodeRow, TTL};
+pub use guard::{PinAttack, PinWatch};
 pub use pin_key::PinKey;
 pub use recovery::{Recovered, Recovery};
 pub use rows::*;
@@ -139,6 +141,8 @@ struct Inner {
     ids: Mutex<IdSource>,
     epoch: std::sync::atomic::AtomicI64,
     lease: node::LeaseState,
+    /// What to add to the monotonic time for the steady one.
+    steady: std::sync::atomic::AtomicI64,
 }
 
 /// A database transaction with its place at the gate; dropped without `commit`, it rolls back.
@@ -215,6 +219,7 @@ impl Store {
                 ids: Mutex::new(IdSource::from_seed(pin_key::random_bytes()?)),
                 epoch: std::sync::atomic::AtomicI64::new(0),
                 lease: node::LeaseState::default(),
+                steady: std::sync::atomic::AtomicI64::new(guard::UNSET),
             }),
         };
         store.read_epoch().await?;

@@ -272,13 +272,16 @@ async fn row(conn: &mut AnyConnection, settings: &Settings) -> Result<ProjectRow
     let rules = tariff_of_project(conn, settings.id).await?;
     let cards = live_cards(conn, settings.id).await?;
     let chosen = settings.pin_length.and_then(|n| u8::try_from(n).ok());
+    let live = u64::try_from(cards).unwrap_or(0);
+    let pin_length = pin::length(live, chosen);
     Ok(ProjectRow {
         name: settings.name.clone(),
         language: settings.language.clone(),
         prompt_set: settings.prompt_set.clone(),
         enabled: settings.enabled == 1,
         max_lines: settings.max_lines,
-        pin_length: pin::length(u64::try_from(cards).unwrap_or(0), chosen),
+        pin_length,
+        pin_years_per_hit: pin::years_per_hit(live, pin_length),
         accept_key: settings.accept_key == 1,
         hold_pause_s: settings.hold_pause_ms.map(|ms| ms / 1000),
         show_caller: settings.show_caller == 1,

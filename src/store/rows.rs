@@ -36,6 +36,8 @@ pub struct ProjectRow {
     pub max_lines: i64,
     /// Length of the PINs it issues now.
     pub pin_length: u8,
+    /// The risk of that length: years of a sustained attack until one guess hits a card.
+    pub pin_years_per_hit: u64,
     pub accept_key: bool,
     /// Longest pause while the advisor holds; `null` lets the clock run.
     pub hold_pause_s: Option<i64>,

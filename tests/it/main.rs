@@ -8,6 +8,7 @@ mod daemon;
 mod database;
 mod ladders;
 mod nodes;
+mod pins;
 mod prompts;
 mod redaction;
 mod serve;

@@ -41,8 +41,9 @@ fn act(key: Option<&str>) -> Act {
 }
 
 fn now(after_s: i64) -> Now {
+    let mono_s = u64::try_from(1_000_000 + after_s).unwrap_or(0);
     Now {
-        mono: Instant::from_nanos(0),
+        mono: Instant::from_nanos(mono_s * 1_000_000_000),
         wall: UnixTime::from_ms(START_MS + after_s * 1000),
     }
 }
