@@ -116,14 +116,41 @@ pub(super) fn make_private(url: &str) -> io::Result<()> {
     let Some(path) = sqlite_path(url).filter(|_| url.contains("mode=rwc") && !url.contains('%')) else {
         return Ok(());
     };
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(PRIVATE)
-        .open(path)
-        .map(drop)
+    let make = |path: &Path| {
+        let made = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(PRIVATE)
+            .open(path);
+        made.map(drop)
+    };
+    if !path.exists() {
+        make(&beside(&path, FIRST))?;
+    }
+    make(&path)
 }
+
+/// Whether an empty file is one of a first start that broke off, not one that was cut.
+pub(super) fn is_first_start(path: &Path) -> bool {
+    beside(path, FIRST).exists()
+}
+
+/// The schema is there: from now on an empty file is a loss.
+pub(super) fn end_first_start(url: &str) {
+    let Some(path) = sqlite_path(url) else {
+        return;
+    };
+    match std::fs::remove_file(beside(&path, FIRST)) {
+        Err(fault) if fault.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(file = %path.display(), %fault, "the mark of the first start stays");
+        }
+        Ok(()) | Err(_) => {}
+    }
+}
+
+/// Stands beside a database whose first start has not come to its end.
+const FIRST: &str = ".first";
 
 /// Takes what others may do with the files of an older database away from them.
 pub(super) fn keep_private(url: &str) {

@@ -49,8 +49,8 @@ pub use batch::{Answered, shares};
 pub use changes::Changes;
 pub use fault::{AdminError, Refusal, RefusalClass, StoreFault};
 pub use files::Hold;
-pub use node::{MARGIN, NodeRow, TTL};
 pub use guard::{PinAttack, PinWatch};
+pub use node::{MARGIN, NodeRow, TTL};
 pub use pin_key::PinKey;
 pub use recovery::{Recovered, Recovery};
 pub use rows::*;
@@ -207,6 +207,7 @@ impl Store {
             .map_err(|error| migrate_fault(&options.url, migrator, &error))?;
         if dialect == Dialect::Sqlite {
             files::keep_private(&options.url);
+            files::end_first_start(&options.url);
         }
         let pin_key = proven_key(&pool, dialect, &options).await?;
         let store = Store {

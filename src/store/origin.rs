@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use sqlx::{AnyConnection, Connection as _};
 
-use super::{StoreFault, sqlite_path, without_password};
+use super::{StoreFault, files, sqlite_path, without_password};
 
 /// How the first bytes of each SQLite file read (sqlite.org/fileformat2.html, section 1.3).
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -34,6 +34,9 @@ pub(super) async fn look_at_file(url: &str, newest: i64) -> Result<(), StoreFaul
     let Some(path) = sqlite_path(url).filter(|path| path.exists()) else {
         return Ok(());
     };
+    if path.metadata().is_ok_and(|meta| meta.len() == 0) && files::is_first_start(&path) {
+        return Ok(());
+    }
     let fault = |problem: String, cure| StoreFault::Open {
         url: url.to_owned(),
         problem,
@@ -144,9 +147,7 @@ fn measure(path: &Path) -> Result<Size, String> {
     let mut file = File::open(path).map_err(|error| error.to_string())?;
     let length = file.metadata().map_err(|error| error.to_string())?.len();
     if length == 0 {
-        return Err(
-            "the file is empty: it was cut off, or a first start broke off (then delete it)".to_owned(),
-        );
+        return Err("the file is empty: it was cut off".to_owned());
     }
     let mut header = [0; HEADER];
     let whole = file.read_exact(&mut header).is_ok();

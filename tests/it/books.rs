@@ -299,6 +299,21 @@ async fn a_file_that_is_no_whole_database_of_ours_is_refused_and_not_touched() {
     assert!(why.contains("another program") && why.contains("recipe"), "{why}");
 }
 
+#[tokio::test]
+async fn a_first_start_that_broke_off_is_taken_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cardline.db");
+    let url = format!("sqlite://{}", path.display());
+    // As the start leaves them when something else stops it right then.
+    std::fs::write(dir.path().join("cardline.db.first"), "").unwrap();
+    std::fs::write(&path, "").unwrap();
+    Store::open(options(&url)).await.unwrap().close().await;
+    assert!(!dir.path().join("cardline.db.first").exists());
+    std::fs::write(&path, "").unwrap();
+    let why = Store::open(options(&url)).await.unwrap_err().to_string();
+    assert!(why.contains("empty"), "{why}");
+}
+
 on_each_database!(a_newer_schema_is_refused_and_nothing_is_written);
 async fn a_newer_schema_is_refused_and_nothing_is_written(on: Kind) {
     let database = Database::new(on).await;
