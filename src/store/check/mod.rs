@@ -282,7 +282,7 @@ async fn examine(
     dialect: Dialect,
     now: UnixTime,
 ) -> Result<(CheckReport, Vec<(String, String)>), StoreFault> {
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     let mut found = Offences::default();
     let steps = call_steps(conn).await?;
     let own: &[Rule] = match dialect {
