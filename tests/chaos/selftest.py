@@ -34,6 +34,8 @@ CASES = [
     ("charged on after the end", book(10000, 9990), call(7.995), [], False),
     ("killed, to the checkpoint", book(0), call(8, heard_until=14.0), [KILL], True),
     ("killed, charged until the phones gave up", book(8000, 7995), call(8, heard_until=14.0), [KILL], False),
+    ("killed while it was settled", book(0, cause="crash_recovered"), call(3.9), [KILL], True),
+    ("the same, and no word of a crash", book(0), call(3.9), [KILL], False),
     ("survived a kill", book(8000, 7995), call(7.995), [KILL], True),
     ("killed late, more lost than a checkpoint", book(0), call(15, heard_until=24.9), [(24.9, 25.2, 0, "kill")], False),
     ("another node's kill excuses nothing", book(0), call(8), [(14.0, 14.3, 1, "kill")], False),
