@@ -63,6 +63,7 @@ class Daemon:
     """One node."""
     def __init__(self, binary, folder, url, key, name, media, checkpoint_s=10, slice_s=12, renew_lead_s=6):
         self.binary, self.dir, self.name = binary, folder, name
+        self.fit_at = 0.0
         self.dir.mkdir(parents=True, exist_ok=True)
         self.port, self.process, self.starts = free_port(), None, []
         config = CONFIG.format(sip=self.port, media=f"{media}-{media + PORTS - 1}", dir=folder, url=url, key=key,
