@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::card::{Minutes, Nothing, changed, whole_minutes};
 use super::error::{Code, Problem};
-use super::http::{Answer, Json, OrderKey, Outcome, Params};
+use super::http::{Answer, DryRun, Json, OrderKey, Outcome, Params};
 use super::socket::Actor;
 use super::{Admin, time_text};
 use crate::ids::CallKey;
@@ -127,15 +127,16 @@ async fn extend(
     Path(id): Path<String>,
     actor: Actor,
     OrderKey(order_key): OrderKey,
+    dry: DryRun,
     Json(order): Json<Minutes>,
 ) -> Outcome {
     let key = key(&id)?;
     let minutes = whole_minutes(&order.minutes)?;
     let row = admin
-        .store
+        .store_for(dry)
         .call_extend(&admin.act(actor, order_key), key, minutes)
         .await?;
-    Ok(changed(&admin, &row))
+    Ok(changed(&admin, &row, dry))
 }
 
 async fn live_calls(admin: &Admin) -> Result<Vec<LiveCall>, Problem> {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::Admin;
 use super::error::{Code, Problem};
-use super::http::{Answer, Json, OrderKey, Outcome, Params};
+use super::http::{Answer, DryRun, Json, OrderKey, Outcome, Params};
 use super::number_input;
 use super::socket::Actor;
 use crate::store::{CardFilter, CardRow, NewCard};
@@ -63,6 +63,14 @@ pub struct Minutes {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Topup {
+    #[serde(default)]
+    minutes: Value,
+    quote: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Correct {
     delta_ms: i64,
     reason: String,
@@ -109,6 +117,7 @@ async fn buy(
     State(admin): State<Arc<Admin>>,
     actor: Actor,
     OrderKey(key): OrderKey,
+    dry: DryRun,
     Json(order): Json<Buy>,
 ) -> Outcome {
     let new = NewCard {
@@ -117,8 +126,9 @@ async fn buy(
         note: order.note,
         quote: order.quote,
     };
-    let row = admin.store.card_buy(&admin.act(actor, key), &new).await?;
-    Ok(Answer::created(with_handover(&admin, &row).await))
+    let store = admin.store_for(dry);
+    let row = store.card_buy(&admin.act(actor, key), &new).await?;
+    Ok(Answer::created(dry.mark(with_handover(&admin, &row).await)))
 }
 
 async fn list(State(admin): State<Arc<Admin>>, Params(filter): Params<Filter>) -> Outcome {
@@ -165,13 +175,14 @@ async fn note(
     State(admin): State<Arc<Admin>>,
     Path(serial): Path<String>,
     actor: Actor,
+    dry: DryRun,
     Json(change): Json<Note>,
 ) -> Outcome {
     let row = admin
-        .store
+        .store_for(dry)
         .card_note(&admin.act(actor, None), &serial, &change.note)
         .await?;
-    Ok(changed(&admin, &row))
+    Ok(changed(&admin, &row, dry))
 }
 
 async fn topup(
@@ -179,14 +190,15 @@ async fn topup(
     Path(serial): Path<String>,
     actor: Actor,
     OrderKey(key): OrderKey,
-    Json(order): Json<Minutes>,
+    dry: DryRun,
+    Json(order): Json<Topup>,
 ) -> Outcome {
     let minutes = whole_minutes(&order.minutes)?;
-    let row = admin
-        .store
-        .card_topup(&admin.act(actor, key), &serial, minutes)
+    let store = admin.store_for(dry);
+    let row = store
+        .card_topup_quoted(&admin.act(actor, key), &serial, minutes, order.quote.as_deref())
         .await?;
-    Ok(changed(&admin, &row))
+    Ok(changed(&admin, &row, dry))
 }
 
 async fn correct(
@@ -194,43 +206,51 @@ async fn correct(
     Path(serial): Path<String>,
     actor: Actor,
     OrderKey(key): OrderKey,
+    dry: DryRun,
     Json(order): Json<Correct>,
 ) -> Outcome {
-    let row = admin
-        .store
+    let store = admin.store_for(dry);
+    let row = store
         .card_correct(&admin.act(actor, key), &serial, order.delta_ms, &order.reason)
         .await?;
-    Ok(changed(&admin, &row))
+    Ok(changed(&admin, &row, dry))
 }
 
 async fn block(
     State(admin): State<Arc<Admin>>,
     Path(serial): Path<String>,
     actor: Actor,
+    dry: DryRun,
     _: Json<Nothing>,
 ) -> Outcome {
-    let row = admin.store.card_block(&admin.act(actor, None), &serial).await?;
-    Ok(changed(&admin, &row))
+    let store = admin.store_for(dry);
+    let row = store.card_block(&admin.act(actor, None), &serial).await?;
+    Ok(changed(&admin, &row, dry))
 }
 
 async fn unblock(
     State(admin): State<Arc<Admin>>,
     Path(serial): Path<String>,
     actor: Actor,
+    dry: DryRun,
     _: Json<Nothing>,
 ) -> Outcome {
-    let row = admin.store.card_unblock(&admin.act(actor, None), &serial).await?;
-    Ok(changed(&admin, &row))
+    let store = admin.store_for(dry);
+    let row = store.card_unblock(&admin.act(actor, None), &serial).await?;
+    Ok(changed(&admin, &row, dry))
 }
 
 async fn cancel(
     State(admin): State<Arc<Admin>>,
     Path(serial): Path<String>,
     actor: Actor,
+    OrderKey(key): OrderKey,
+    dry: DryRun,
     _: Json<Nothing>,
 ) -> Outcome {
-    let row = admin.store.card_cancel(&admin.act(actor, None), &serial).await?;
-    Ok(changed(&admin, &row))
+    let store = admin.store_for(dry);
+    let row = store.card_cancel(&admin.act(actor, key), &serial).await?;
+    Ok(changed(&admin, &row, dry))
 }
 
 async fn pin(
@@ -247,33 +267,37 @@ async fn bind(
     State(admin): State<Arc<Admin>>,
     Path(serial): Path<String>,
     actor: Actor,
+    dry: DryRun,
     Json(order): Json<Bind>,
 ) -> Outcome {
     let line = number_input::typed(&order.number, "number")?;
     let row = admin
-        .store
+        .store_for(dry)
         .card_bind(&admin.act(actor, None), &serial, &line, order.take)
         .await?;
-    Ok(changed(&admin, &row))
+    Ok(changed(&admin, &row, dry))
 }
 
 async fn unbind(
     State(admin): State<Arc<Admin>>,
     Path((serial, number)): Path<(String, String)>,
     actor: Actor,
+    dry: DryRun,
 ) -> Outcome {
     let line = number_input::typed(&number, "number")?;
     let row = admin
-        .store
+        .store_for(dry)
         .card_unbind(&admin.act(actor, None), &serial, &line)
         .await?;
-    Ok(changed(&admin, &row))
+    Ok(changed(&admin, &row, dry))
 }
 
-/// The card as it is now; live calls on it are told.
-pub fn changed(admin: &Admin, row: &CardRow) -> Answer {
-    admin.switch.card_changed(row.id);
-    Answer::ok(json!(row))
+/// The card as it is now; live calls on it are told, unless nothing happened.
+pub fn changed(admin: &Admin, row: &CardRow, dry: DryRun) -> Answer {
+    if !dry.0 {
+        admin.switch.card_changed(row.id);
+    }
+    Answer::ok(dry.mark(json!(row)))
 }
 
 /// Minutes as sold: a whole number from 1 to 9999 (S8).
@@ -292,7 +316,7 @@ pub fn whole_minutes(value: &Value) -> Result<i64, Problem> {
 }
 
 /// The card with a text that the operator may pass on: PIN and both numbers (S12).
-async fn with_handover(admin: &Admin, row: &CardRow) -> Value {
+pub async fn with_handover(admin: &Admin, row: &CardRow) -> Value {
     let mut document = json!(row);
     let Some(pin) = &row.pin else {
         return document;

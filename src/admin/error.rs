@@ -289,13 +289,17 @@ impl From<&Refusal> for Problem {
             ),
         };
         let code = refusal.code();
+        let mut extra = None;
+        if let Refusal::Rows(faults) = refusal {
+            extra = Some(Box::new(json!({ "faults": faults })));
+        }
         Problem {
             field: code.strip_prefix("invalid_").map(Box::from),
             code: Cow::Owned(code),
             status,
             title,
             detail: Box::new(Text::new(refusal.german(), refusal.to_string())),
-            extra: None,
+            extra,
             internal: None,
         }
     }

@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::admin::Admin;
 use crate::admin::error::{Code, Lang, Problem};
 use crate::admin::socket::Actor;
-use crate::admin::{call, card, ledger, number, project, system, target};
+use crate::admin::{batch, call, card, ledger, money, number, operator, project, system, target, tariff};
 
 /// Every route; the same on both doors.
 pub fn router(admin: Arc<Admin>) -> Router {
@@ -26,6 +26,10 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .merge(number::routes())
         .merge(target::routes())
         .merge(card::routes())
+        .merge(money::routes())
+        .merge(batch::routes())
+        .merge(tariff::routes())
+        .merge(operator::routes())
         .merge(call::routes())
         .merge(ledger::routes())
         .merge(system::routes());
@@ -107,6 +111,54 @@ impl<S: Send + Sync> FromRequestParts<S> for OrderKey {
                     "An Idempotency-Key has 1 to 64 printable ASCII characters and no blanks.",
                 )
             })
+    }
+}
+
+/// `?dry_run=true`: the answer that the order would get now, and nothing is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DryRun(pub bool);
+
+impl DryRun {
+    /// Says so in the answer; a PIN that nobody has is not shown.
+    pub fn mark(self, mut document: Value) -> Value {
+        if self.0
+            && let Some(fields) = document.as_object_mut()
+        {
+            fields.remove("pin");
+            fields.remove("handover");
+            fields.insert("dry_run".to_owned(), Value::Bool(true));
+        }
+        document
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for DryRun {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<DryRun, Problem> {
+        for part in parts.uri.query().unwrap_or_default().split('&') {
+            match part.split_once('=').unwrap_or((part, "true")) {
+                ("dry_run", "true") => return Ok(DryRun(true)),
+                ("dry_run", "false") | ("", _) => {}
+                ("dry_run", _) => {
+                    return Err(Problem::new(
+                        Code::BadValue,
+                        "dry_run: true oder false.",
+                        "dry_run: true or false.",
+                    )
+                    .field("dry_run"));
+                }
+                (name, _) => {
+                    return Err(Problem::new(
+                        Code::UnknownField,
+                        format!("Den Parameter „{name}“ gibt es hier nicht. Bekannt: `dry_run`."),
+                        format!("There is no parameter \"{name}\" here. Known: `dry_run`."),
+                    )
+                    .field(name));
+                }
+            }
+        }
+        Ok(DryRun(false))
     }
 }
 

@@ -13,14 +13,19 @@ pub mod live;
 pub mod number_input;
 pub mod socket;
 
+mod batch;
 mod call;
 mod card;
+mod csv;
 mod http;
 pub mod ledger;
+mod money;
 mod number;
+mod operator;
 mod project;
 mod system;
 mod target;
+mod tariff;
 
 use std::fmt;
 use std::future::Future;
@@ -79,6 +84,14 @@ impl Admin {
             now: (self.clock)(),
             actor: actor.to_string(),
             key,
+        }
+    }
+
+    /// Where an order is carried out, or only tried.
+    fn store_for(&self, dry: http::DryRun) -> Store {
+        match dry.0 {
+            true => self.store.rehearsal(),
+            false => self.store.clone(),
         }
     }
 

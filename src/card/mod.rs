@@ -6,7 +6,9 @@
 pub mod binding;
 mod book;
 pub mod ledger;
+pub mod paid;
 pub mod pin;
+pub mod price;
 pub mod tariff;
 
 use crate::ids::{CallKey, CardId, NumberId, OpId, ProjectId};

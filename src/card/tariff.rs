@@ -1,19 +1,15 @@
-//! How measured talk becomes billed talk, and minutes a price.
+//! How measured talk becomes billed talk. What minutes cost is [`super::price`].
 //!
 //! Deliberately absent: floats. Talk time rounds up to the tariff's steps and never above the
-//! grants; money rounds half up, once for the net sum and once for its VAT.
+//! grants.
 
 use crate::fault::{self, Fault};
-use crate::units::{Cents, TalkTime};
+use crate::units::TalkTime;
 
 /// The billing rules of one tariff version (product.md 3.5, A7). Never changes once used (I18).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tariff {
     pub version: i64,
-    /// Thousandths of a cent for one minute, net; zero is „kostenfrei".
-    pub price_per_minute_millicents: i64,
-    /// 19 % is 1900.
-    pub vat_basis_points: u32,
     /// First block and following steps; 1 s and 1 s by default.
     pub first_increment: TalkTime,
     pub next_increment: TalkTime,
@@ -24,26 +20,14 @@ pub struct Tariff {
     pub connect_fee: TalkTime,
 }
 
-/// What minutes cost. `gross` is `net` and `vat` together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Price {
-    pub net: Cents,
-    pub vat: Cents,
-    pub gross: Cents,
-    /// Shown as „kostenfrei".
-    pub free: bool,
-}
-
 /// Least talk time to start a call with, whatever the first block (product.md 3.2).
 const START_MINIMUM: TalkTime = TalkTime::from_secs(10);
 
 impl Default for Tariff {
-    /// What a new project has: free of charge, by the second, the first 5 s are never charged.
+    /// What a new project has: by the second, the first 5 s are never charged.
     fn default() -> Tariff {
         Tariff {
             version: 0,
-            price_per_minute_millicents: 0,
-            vat_basis_points: 1900,
             first_increment: TalkTime::from_secs(1),
             next_increment: TalkTime::from_secs(1),
             minimum: TalkTime::ZERO,
@@ -90,27 +74,6 @@ impl Tariff {
         let rounded = TalkTime::from_ms(first.saturating_add(steps.saturating_mul(next)));
         self.connect_fee.saturating_add(rounded.max(self.minimum))
     }
-
-    /// What `minutes` cost: net rounded half up to a cent, then the VAT on that, half up again, so
-    /// that the three figures of an invoice line agree.
-    pub fn price(&self, minutes: u32) -> Price {
-        let millicents = self
-            .price_per_minute_millicents
-            .saturating_mul(i64::from(minutes));
-        let net = half_up(millicents, 1000);
-        let vat = half_up(net.saturating_mul(i64::from(self.vat_basis_points)), 10_000);
-        Price {
-            net: Cents::new(net),
-            vat: Cents::new(vat),
-            gross: Cents::new(net.saturating_add(vat)),
-            free: net == 0,
-        }
-    }
-}
-
-/// `value / unit` for values that are not negative, half a unit rounded up.
-fn half_up(value: i64, unit: i64) -> i64 {
-    value / unit + i64::from(value % unit * 2 >= unit)
 }
 
 #[cfg(test)]
@@ -191,33 +154,6 @@ mod tests {
                 TalkTime::from_secs(slice_s),
                 "{rules:?}"
             );
-        }
-    }
-
-    #[test]
-    fn prices_round_half_up_to_cents() {
-        for (millicents, minutes, net, vat) in [
-            (0, 9999, 0, 0),
-            (199_000, 10, 1990, 378),
-            (50, 1, 0, 0),
-            (500, 1, 1, 0),
-            (499, 1, 0, 0),
-            (1_999, 5, 10, 2),
-            (4_200, 5, 21, 4),
-            (8_403, 1, 8, 2),
-            (i64::MAX, 9999, i64::MAX / 1000 + 1, 922_337_203_685_478),
-        ] {
-            let rules = Tariff {
-                price_per_minute_millicents: millicents,
-                ..Tariff::default()
-            };
-            let price = rules.price(minutes);
-            assert_eq!(
-                (price.net.get(), price.vat.get(), price.free),
-                (net, vat, net == 0),
-                "{millicents} x {minutes}"
-            );
-            assert_eq!(price.gross.get(), net + vat);
         }
     }
 

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::money_args::{BatchFlags, ExportFlags, ImportFlags, OperatorVerb, TariffVerb};
+
 /// Prepaid minute cards for the telephone: a SIP back-to-back user agent.
 #[derive(Debug, Parser)]
 #[command(
@@ -56,6 +58,7 @@ impl Lang {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "parsed once and taken apart at once")]
 pub enum Command {
     /// Run the daemon in the foreground (SIGTERM drains, a second one stops)
     Serve {
@@ -84,6 +87,12 @@ pub enum ClientVerb {
     /// Projects: name, language, tariff and rules
     #[command(subcommand)]
     Project(ProjectVerb),
+    /// Price, increments and expiry that projects may have
+    #[command(subcommand)]
+    Tariff(TariffVerb),
+    /// Your own name, time zone and limit
+    #[command(subcommand)]
+    Operator(OperatorVerb),
     /// Our own numbers (DIDs)
     #[command(subcommand)]
     Number(NumberVerb),
@@ -197,6 +206,9 @@ pub struct ProjectRules {
     /// Calls at a time on one card
     #[arg(long, value_name = "N")]
     pub max_parallel: Option<i64>,
+    /// Sell and charge by this tariff from now on
+    #[arg(long, value_name = "NAME")]
+    pub tariff: Option<String>,
     /// Net price of a minute in thousandths of a cent; 0 is free of charge
     #[arg(long, value_name = "MILLICENTS")]
     pub price_per_minute_millicents: Option<i64>,
@@ -307,6 +319,12 @@ pub enum CardVerb {
         #[command(flatten)]
         order: OrderFlags,
     },
+    /// Buy many equal cards; the file gets serials, PINs and both numbers
+    Batch(BatchFlags),
+    /// Buy the cards of a file; one bad row, and nothing is imported
+    Import(ImportFlags),
+    /// The project's cards as a table, without PINs
+    Export(ExportFlags),
     List(CardListFlags),
     Show {
         serial: String,
@@ -316,6 +334,43 @@ pub enum CardVerb {
         serial: String,
         #[arg(long, allow_hyphen_values = true, value_name = "N")]
         minutes: String,
+        /// A quote whose price is to be kept
+        #[arg(long, value_name = "QUOTE")]
+        quote: Option<String>,
+        #[command(flatten)]
+        order: OrderFlags,
+    },
+    /// Take unused minutes back, with the invoice line reversed by their share of the price
+    #[command(name = "refund")]
+    Storno {
+        serial: String,
+        #[arg(long, allow_hyphen_values = true, value_name = "N")]
+        minutes: String,
+        #[command(flatten)]
+        order: OrderFlags,
+    },
+    /// Move minutes to another card of the project
+    Transfer {
+        from: String,
+        to: String,
+        #[arg(long, allow_hyphen_values = true, value_name = "N")]
+        minutes: String,
+        #[command(flatten)]
+        order: OrderFlags,
+    },
+    /// Move all that is available to another card of the project; the first one keeps its history
+    Merge {
+        from: String,
+        into: String,
+        /// The remembered lines too
+        #[arg(long)]
+        lines: bool,
+        #[command(flatten)]
+        order: OrderFlags,
+    },
+    /// Give the card another PIN; the lost one is void at once, minutes and lines stay
+    ReplacePin {
+        serial: String,
         #[command(flatten)]
         order: OrderFlags,
     },
@@ -338,12 +393,14 @@ pub enum CardVerb {
     Unblock {
         serial: String,
     },
-    /// End the card for good
+    /// End the card for good and take back what is left, with its invoice lines
     Cancel {
         serial: String,
         /// Do not ask
         #[arg(long)]
         yes: bool,
+        #[command(flatten)]
+        order: OrderFlags,
     },
     /// Change the note
     Note {
@@ -397,6 +454,9 @@ pub struct OrderFlags {
     /// Repeating an order under the same key gives the first answer; default: a fresh one
     #[arg(long, value_name = "KEY")]
     pub idempotency_key: Option<String>,
+    /// Say what would happen; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -20,6 +20,8 @@ pub struct Request {
     pub method: Method,
     pub path: String,
     pub body: Option<Value>,
+    /// A file instead of a JSON body.
+    pub raw: Option<Vec<u8>>,
     /// Makes repeating harmless.
     pub key: Option<String>,
 }
@@ -30,6 +32,7 @@ impl Request {
             method: Method::GET,
             path: path.into(),
             body: None,
+            raw: None,
             key: None,
         }
     }
@@ -39,6 +42,7 @@ impl Request {
             method,
             path: path.into(),
             body: Some(body),
+            raw: None,
             key: None,
         }
     }
@@ -141,18 +145,22 @@ impl Client {
         let lost = |why: hyper::Error| ClientFault::Lost(why.to_string());
         let stream = UnixStream::connect(&self.socket).await.map_err(unreachable)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
-        let body = request.body.as_ref().map(Value::to_string).unwrap_or_default();
+        let json = || request.body.as_ref().map(Value::to_string).unwrap_or_default();
+        let (kind, body) = match &request.raw {
+            Some(bytes) => ("text/csv", Bytes::from(bytes.clone())),
+            None => ("application/json", Bytes::from(json())),
+        };
         let mut builder = hyper::Request::builder()
             .method(request.method.clone())
             .uri(&request.path)
             .header(header::HOST, "localhost")
-            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONTENT_TYPE, kind)
             .header(header::ACCEPT_LANGUAGE, self.lang.as_str());
         if let Some(key) = &request.key {
             builder = builder.header("idempotency-key", key);
         }
         let message = builder
-            .body(Full::new(Bytes::from(body)))
+            .body(Full::new(body))
             .map_err(|e| ClientFault::NotOurs(e.to_string()))?;
         #[expect(
             clippy::disallowed_methods,

@@ -24,7 +24,7 @@ pub async fn run(client: &Client, global: &Global) -> Exit {
             if global.json {
                 print_document(&reply.document);
             } else {
-                show_problem(&reply.document);
+                show_problem(&reply.document, super::message_lang(global));
             }
             return Exit::of_reply(&reply);
         }

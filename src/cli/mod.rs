@@ -6,9 +6,13 @@
 mod args;
 pub mod client;
 mod drain;
+mod files;
 mod layout;
+mod money;
+mod money_args;
 mod render;
 mod render_books;
+mod render_money;
 mod text;
 mod verbs;
 mod words;
@@ -92,7 +96,11 @@ async fn run(global: &Global, verb: ClientVerb) -> Exit {
             Ok(()) => Exit::Ok,
             Err(fault) => fail(global, &fault),
         },
-        ClientVerb::Card(args::CardVerb::Cancel { serial, yes: false }) if may_ask(global) => {
+        ClientVerb::Card(args::CardVerb::Cancel {
+            serial,
+            yes: false,
+            order,
+        }) if may_ask(global) && !order.dry_run => {
             if !confirmed(&serial) {
                 complain(global, "not_confirmed", "not cancelled");
                 return Exit::Refused;
@@ -100,11 +108,18 @@ async fn run(global: &Global, verb: ClientVerb) -> Exit {
             one(
                 &client,
                 global,
-                &ClientVerb::Card(args::CardVerb::Cancel { serial, yes: true }),
+                &ClientVerb::Card(args::CardVerb::Cancel {
+                    serial,
+                    yes: true,
+                    order,
+                }),
             )
             .await
         }
+        verb if files::has_files(&verb) => files::run(&client, global, &verb).await,
         verb @ (ClientVerb::Project(_)
+        | ClientVerb::Tariff(_)
+        | ClientVerb::Operator(_)
         | ClientVerb::Number(_)
         | ClientVerb::Target(_)
         | ClientVerb::Card(_)
@@ -124,20 +139,29 @@ async fn one(client: &Client, global: &Global, verb: &ClientVerb) -> Exit {
         return Exit::Usage;
     };
     match client.send(&plan.request).await {
-        Ok(reply) => {
-            let exit = Exit::of_reply(&reply);
-            if global.json {
-                print_document(&reply.document)
-            } else if (200..300).contains(&reply.status) {
-                print_text(&render::show(plan.view, &reply.document, message_lang(global)))
-            } else {
-                show_problem(&reply.document);
-                exit
-            }
-            .worse_of(exit)
-        }
+        Ok(reply) => answered(global, &plan, &reply),
         Err(fault) => fail(global, &fault),
     }
+}
+
+/// Shows the daemon's answer.
+fn answered(global: &Global, plan: &verbs::Plan, reply: &client::Reply) -> Exit {
+    let exit = Exit::of_reply(reply);
+    let lang = message_lang(global);
+    let shown = if global.json {
+        print_document(&reply.document)
+    } else if (200..300).contains(&reply.status) {
+        let mut text = render::show(plan.view, &reply.document, lang);
+        if reply.document.get("dry_run").and_then(Value::as_bool) == Some(true) {
+            text.push_str(words::word(lang, "Probelauf: nichts wurde geändert"));
+            text.push('\n');
+        }
+        print_text(&text)
+    } else {
+        show_problem(&reply.document, lang);
+        exit
+    };
+    shown.worse_of(exit)
 }
 
 impl Exit {
@@ -167,11 +191,11 @@ fn complain(global: &Global, code: &str, detail: &str) {
     if global.json {
         print_document(&document);
     } else {
-        show_problem(&document);
+        show_problem(&document, message_lang(global));
     }
 }
 
-fn show_problem(document: &Value) {
+fn show_problem(document: &Value, lang: Lang) {
     let word = |key: &str| text::clean(document.get(key).and_then(Value::as_str).unwrap_or(""));
     eprintln!("cardline: {} ({})", word("detail"), word("code"));
     for offender in document
@@ -182,6 +206,17 @@ fn show_problem(document: &Value) {
     {
         let part = |key: &str| text::clean(offender.get(key).and_then(Value::as_str).unwrap_or(""));
         eprintln!("  {}: {}", part("rule"), part("what"));
+    }
+    for fault in document
+        .pointer("/extra/faults")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        let part = |key: &str| text::clean(fault.get(key).and_then(Value::as_str).unwrap_or(""));
+        let line = fault.get("line").and_then(Value::as_u64).unwrap_or(0);
+        let place = words::word(lang, "Zeile");
+        eprintln!("  {place} {line} {}: {}", part("column"), part(lang.as_str()));
     }
 }
 

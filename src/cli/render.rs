@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::args::Lang;
 use super::layout::{facts, lines, rows, table};
 use super::render_books::{last_check, ledger_check, pin_attacks};
+use super::render_money as money;
 use super::text::{cell, cell_rest, cell_time, clean, euros, last_day, local, rest};
 use super::words::{CARD_STATES, counted, word};
 
@@ -32,6 +33,14 @@ pub enum View {
     Status,
     Audit,
     Done,
+    Tariffs,
+    Tariff,
+    Operator,
+    Moved,
+    Batch,
+    /// The answer's own table.
+    Table,
+    Json,
 }
 
 /// The answer as text, with a line end.
@@ -44,7 +53,7 @@ pub fn show(view: View, document: &Value, lang: Lang) -> String {
         View::Number => numbers(std::slice::from_ref(document), lang),
         View::Targets => targets(rows(document, "targets"), lang),
         View::Target => targets(std::slice::from_ref(document), lang),
-        View::Quote => quote(document, lang),
+        View::Quote => money::quote(document, lang),
         View::Cards => cards(document, lang),
         View::Card => card(document, lang),
         View::NewCard => new_card(document, lang),
@@ -55,6 +64,13 @@ pub fn show(view: View, document: &Value, lang: Lang) -> String {
         View::Status => status(document, lang),
         View::Audit => audit(document, lang),
         View::Done => "ok\n".to_owned(),
+        View::Tariffs => money::tariffs(document, lang),
+        View::Tariff => money::tariff(document, lang),
+        View::Operator => money::operator(document, lang),
+        View::Moved => money::moved(document, lang),
+        View::Batch => money::batch(document, lang),
+        View::Table => money::own_table(document),
+        View::Json => format!("{document}\n"),
     }
 }
 
@@ -106,6 +122,7 @@ fn project(document: &Value, lang: Lang) -> String {
             ("Angriffsjahre je Treffer", cell(document, "pin_years_per_hit")),
             ("Berater nimmt mit 1 an", cell(document, "accept_key")),
             ("Halten pausiert (s)", cell(document, "hold_pause_s")),
+            ("Tarif", cell(tariff, "name")),
             ("Minutenpreis netto", minute_price(document, lang)),
             (
                 "Takt (ms)",
@@ -146,14 +163,7 @@ fn state(row: &Value, lang: Lang) -> String {
 }
 
 fn minute_price(project: &Value, lang: Lang) -> String {
-    let millicents = project
-        .pointer("/tariff/price_per_minute_millicents")
-        .and_then(Value::as_i64);
-    match millicents {
-        None => "–".to_owned(),
-        Some(0) => word(lang, "kostenfrei").to_owned(),
-        Some(n) => format!("{},{:05} €", n / 100_000, (n % 100_000).abs()),
-    }
+    money::prices(project.get("tariff").unwrap_or(&Value::Null), lang)
 }
 
 fn numbers(rows: &[Value], lang: Lang) -> String {
@@ -185,37 +195,6 @@ fn targets(rows: &[Value], lang: Lang) -> String {
         out.add_row(["id", "project", "order", "address", "ring_s"].map(|key| cell(row, key)));
     }
     lines(&out)
-}
-
-fn quote(document: &Value, lang: Lang) -> String {
-    let money = |key: &str| euros(document.get(key).and_then(Value::as_i64), lang);
-    if document.get("free").and_then(Value::as_bool) == Some(true) {
-        return facts(
-            lang,
-            &[
-                ("Minuten", cell(document, "minutes")),
-                ("Preis", format!("0,00 € – {}", word(lang, "kostenfrei"))),
-            ],
-        );
-    }
-    let vat = document
-        .get("vat_basis_points")
-        .and_then(Value::as_i64)
-        .unwrap_or(0);
-    facts(
-        lang,
-        &[
-            ("Minuten", cell(document, "minutes")),
-            ("Netto", money("net_cents")),
-            (
-                "USt",
-                format!("{} ({},{:02} %)", money("vat_cents"), vat / 100, vat % 100),
-            ),
-            ("Brutto", money("gross_cents")),
-            ("Angebot", cell(document, "quote")),
-            ("gültig bis", cell_time(document, "valid_until")),
-        ],
-    )
 }
 
 fn cards(document: &Value, lang: Lang) -> String {
@@ -277,7 +256,8 @@ fn callers(card: &Value) -> String {
 }
 
 fn card(document: &Value, lang: Lang) -> String {
-    let mut text = facts(
+    let mut text = money::given_back(document, lang);
+    text.push_str(&facts(
         lang,
         &[
             ("Karte", cell(document, "serial")),
@@ -296,7 +276,7 @@ fn card(document: &Value, lang: Lang) -> String {
                 last_day(document.get("expires_at").and_then(Value::as_str)),
             ),
         ],
-    );
+    ));
     let bound = rows(document, "lines");
     if bound.is_empty() {
         text.push_str(word(lang, "Anrufer: keiner freigeschaltet"));

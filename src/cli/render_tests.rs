@@ -54,6 +54,13 @@ fn every_view_takes_an_empty_document() {
         View::Status,
         View::Audit,
         View::Done,
+        View::Tariffs,
+        View::Tariff,
+        View::Operator,
+        View::Moved,
+        View::Batch,
+        View::Table,
+        View::Json,
     ] {
         for document in [json!({}), json!([]), json!(null)] {
             assert!(show(view, &document, Lang::En).ends_with('\n'), "{view:?}");

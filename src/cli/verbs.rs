@@ -8,6 +8,7 @@ use super::args::{
     ProjectVerb, TargetVerb,
 };
 use super::client::Request;
+use super::money;
 use super::render::View;
 use super::text::percent;
 
@@ -22,6 +23,8 @@ pub struct Plan {
 pub fn plan(verb: &ClientVerb, lang: Option<Lang>) -> Option<Plan> {
     let (request, view) = match verb {
         ClientVerb::Project(verb) => project(verb, lang),
+        ClientVerb::Tariff(verb) => money::tariff(verb),
+        ClientVerb::Operator(verb) => money::operator(verb),
         ClientVerb::Number(verb) => number(verb),
         ClientVerb::Target(verb) => target(verb),
         ClientVerb::Card(verb) => card(verb),
@@ -87,6 +90,7 @@ fn rules_json(rules: &ProjectRules, lang: Option<Lang>) -> Map<String, Value> {
     put(&mut body, "show_caller", rules.show_caller);
     put(&mut body, "show_note", rules.show_note);
     put(&mut body, "max_parallel", rules.max_parallel);
+    put(&mut body, "tariff", rules.tariff.as_ref());
     put(
         &mut body,
         "price_per_minute_millicents",
@@ -175,17 +179,10 @@ fn card(verb: &CardVerb) -> (Request, View) {
             note,
             quote,
             order,
-        } => {
-            let mut body = Map::new();
-            put(&mut body, "project", Some(project));
-            put(&mut body, "minutes", Some(typed_number(minutes)));
-            put(&mut body, "note", note.as_ref());
-            put(&mut body, "quote", quote.as_ref());
-            (
-                keyed(Method::POST, "/api/v1/cards", Value::Object(body), order),
-                View::NewCard,
-            )
-        }
+        } => money::buy(project, minutes, note.as_ref(), quote.as_ref(), order),
+        CardVerb::Batch(flags) => money::batch(flags),
+        CardVerb::Import(flags) => money::import(flags),
+        CardVerb::Export(flags) => money::export(flags),
         CardVerb::List(flags) => (card_list(flags), View::Cards),
         CardVerb::Show { serial } => (Request::get(card_path(serial, "")), View::Card),
         CardVerb::Correct {
@@ -193,31 +190,37 @@ fn card(verb: &CardVerb) -> (Request, View) {
             seconds,
             reason,
             order,
-        } => (
-            keyed(
-                Method::POST,
-                card_path(serial, "/correct"),
-                json!({ "delta_ms": i64::from(*seconds) * 1000, "reason": reason }),
-                order,
-            ),
-            View::Card,
-        ),
+        } => money::correct(serial, *seconds, reason, order),
         CardVerb::Topup {
             serial,
             minutes,
+            quote,
             order,
-        } => (
-            keyed(
-                Method::POST,
-                card_path(serial, "/topup"),
-                json!({ "minutes": typed_number(minutes) }),
-                order,
-            ),
-            View::Card,
-        ),
+        } => money::topup(serial, minutes, quote.as_ref(), order),
+        CardVerb::Storno {
+            serial,
+            minutes,
+            order,
+        } => money::storno(serial, minutes, order),
+        CardVerb::Transfer {
+            from,
+            to,
+            minutes,
+            order,
+        } => money::transfer(from, to, minutes, order),
+        CardVerb::Merge {
+            from,
+            into,
+            lines,
+            order,
+        } => money::merge(from, into, *lines, order),
+        CardVerb::ReplacePin { serial, order } => money::replace_pin(serial, order),
         CardVerb::Block { serial } => (post(card_path(serial, "/block")), View::Card),
         CardVerb::Unblock { serial } => (post(card_path(serial, "/unblock")), View::Card),
-        CardVerb::Cancel { serial, .. } => (post(card_path(serial, "/cancel")), View::Card),
+        CardVerb::Cancel { serial, order, .. } => (
+            keyed(Method::POST, card_path(serial, "/cancel"), json!({}), order),
+            View::Card,
+        ),
         CardVerb::Note { serial, text } => (
             Request::new(Method::PATCH, card_path(serial, ""), json!({ "note": text })),
             View::Card,
@@ -302,13 +305,17 @@ fn post(path: String) -> Request {
     Request::new(Method::POST, path, json!({}))
 }
 
-fn card_path(serial: &str, rest: &str) -> String {
+pub fn card_path(serial: &str, rest: &str) -> String {
     format!("/api/v1/cards/{}{rest}", percent(serial))
 }
 
 /// An order that may be repeated: under the operator's key, or a fresh one (S10).
-fn keyed(method: Method, path: impl Into<String>, body: Value, order: &OrderFlags) -> Request {
+pub fn keyed(method: Method, path: impl Into<String>, body: Value, order: &OrderFlags) -> Request {
     let key = order.idempotency_key.clone().or_else(fresh_key);
+    let mut path = path.into();
+    if order.dry_run {
+        path.push_str("?dry_run=true");
+    }
     Request {
         key,
         ..Request::new(method, path, body)
@@ -324,17 +331,17 @@ fn fresh_key() -> Option<String> {
 }
 
 /// What was typed, as a JSON number where it is one: the daemon judges it, in its own words.
-fn typed_number(text: &str) -> Value {
+pub fn typed_number(text: &str) -> Value {
     serde_json::from_str::<serde_json::Number>(text.trim()).map_or_else(|_| json!(text), Value::Number)
 }
 
-fn put(body: &mut Map<String, Value>, key: &str, value: Option<impl serde::Serialize>) {
+pub fn put(body: &mut Map<String, Value>, key: &str, value: Option<impl serde::Serialize>) {
     if let Some(value) = value {
         body.insert(key.to_owned(), json!(value));
     }
 }
 
-fn with_query(path: &str, parts: &[(&str, Option<String>)]) -> String {
+pub fn with_query(path: &str, parts: &[(&str, Option<String>)]) -> String {
     let query: Vec<String> = parts
         .iter()
         .filter_map(|(key, value)| value.as_ref().map(|v| format!("{key}={}", percent(v))))

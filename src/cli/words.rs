@@ -29,7 +29,7 @@ pub const CARD_STATES: [&str; 6] = [
     "storniert",
 ];
 
-const ENGLISH: [(&str, &str); 95] = [
+const ENGLISH: [(&str, &str); 115] = [
     ("Angebot", "Quote"),
     ("Angriffsjahre je Treffer", "Years of attack per hit"),
     ("Anker", "Anchor"),
@@ -125,4 +125,27 @@ const ENGLISH: [(&str, &str); 95] = [
     ("zuletzt benutzt", "last used"),
     ("zuletzt", "last"),
     ("Änderung", "Change"),
+    ("Ablauf", "Expiry"),
+    ("Anschrift", "Address"),
+    ("Betreiber", "Operator"),
+    ("Freiminuten je Kauf", "Free minutes per purchase"),
+    ("Gutschrift", "Given back"),
+    ("Kreditrahmen brutto", "Limit (gross)"),
+    ("Mindestdauer (ms)", "Minimum (ms)"),
+    ("Projekte", "Projects"),
+    ("Tage", "days"),
+    ("Tarif", "Tariff"),
+    ("USt-IdNr.", "VAT id"),
+    ("Zeitzone", "Time zone"),
+    ("Zeile", "line"),
+    ("davon offen", "of this open"),
+    ("je Gespräch (ms)", "per call (ms)"),
+    ("nie", "never"),
+    ("seit", "since"),
+    ("übertragen", "moved"),
+    ("Probelauf: nichts wurde geändert", "Dry run: nothing was changed"),
+    (
+        super::render_money::SHORT,
+        "Note: cards end before the claim does (end of the third year after the purchase, §§ 195, 199 BGB), which is mostly void in terms of business.",
+    ),
 ];

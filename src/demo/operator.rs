@@ -28,6 +28,7 @@ impl Operator {
     pub fn ask(&self, method: &str, path: &str, body: Option<Value>) -> Result<Value, String> {
         let method = Method::from_bytes(method.as_bytes()).map_err(|e| e.to_string())?;
         let request = Request {
+            raw: None,
             method,
             path: path.to_owned(),
             body,

@@ -1,4 +1,5 @@
-//! What happens by the hour rather than by the call: expiry of reservations, and the directory.
+//! What happens by the hour rather than by the call: expiry of reservations and of cards, and the
+//! directory.
 //!
 //! Deliberately absent: webhooks and self-checks.
 
@@ -89,6 +90,7 @@ pub async fn run(
     // The first tick comes at once; the start has just done both.
     round.tick().await;
     let mut before = clock.now();
+    let mut rounds: u32 = 0;
     loop {
         tokio::select! {
             () = &mut told => return,
@@ -116,9 +118,22 @@ pub async fn run(
             Ok(_) => {}
             Err(fault) => tracing::error!(%fault, "cannot end old reservations"),
         }
+        if rounds.is_multiple_of(ROUNDS_OF_AN_HOUR) {
+            lapse(&store, now).await;
+        }
+        rounds = rounds.wrapping_add(1);
         if let Err(fault) = directories.refresh().await {
             tracing::error!(%fault, "cannot read numbers and projects; the old ones stay in force");
         }
+    }
+}
+
+/// What has expired is booked out.
+async fn lapse(store: &Store, now: Now) {
+    match store.lapse(now.wall).await {
+        Ok(done) if done.cards > 0 => tracing::info!(?done, "cards expired with a rest; it is booked out"),
+        Ok(_) => {}
+        Err(fault) => tracing::error!(%fault, "cannot book out expired cards"),
     }
 }
 
@@ -131,6 +146,7 @@ fn was_set(before: Now, now: Now) -> bool {
 
 /// Slewing is slower than this in one round.
 const STEP_MS: u64 = 5_000;
+const ROUNDS_OF_AN_HOUR: u32 = 120;
 const ROUND: Duration = Duration::from_secs(30);
 const QUEUE_PAUSE: Duration = Duration::from_millis(2);
 

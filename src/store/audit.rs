@@ -2,6 +2,7 @@
 
 use sqlx::AnyConnection;
 
+use super::bulk::{self, Cell};
 use super::pin_key::sha256;
 use super::{Act, AdminError, AuditRow, Store, StoreFault, rfc3339};
 use crate::now::UnixTime;
@@ -54,6 +55,49 @@ impl Store {
         .await?;
         sqlx::query("UPDATE meta SET value = $1 WHERE key = 'audit_head'")
             .bind(&hash)
+            .execute(&mut *conn)
+            .await?;
+        Ok(())
+    }
+
+    /// Many rows at once, chained as if one came after the other.
+    pub(super) async fn audit_many(
+        &self,
+        conn: &mut AnyConnection,
+        rows: &[NewAudit<'_>],
+    ) -> Result<(), StoreFault> {
+        let mut head: String =
+            sqlx::query_scalar(self.locking("SELECT value FROM meta WHERE key = 'audit_head'"))
+                .fetch_one(&mut *conn)
+                .await?;
+        let text = |text: Option<&str>| text.map_or(Cell::NoText, |text| Cell::Text(text.to_owned()));
+        let mut cells = Vec::with_capacity(rows.len());
+        for new in rows {
+            let (before, after) = (new.before.as_deref(), new.after.as_deref());
+            let at = new.at.as_ms();
+            let hash = row_hash(&head, at, new.actor, new.action, new.subject, before, after);
+            cells.push(vec![
+                Cell::Int(OPERATOR),
+                Cell::Int(at),
+                Cell::Text(new.actor.to_owned()),
+                Cell::Text(new.action.to_owned()),
+                Cell::Text(new.subject.to_owned()),
+                text(before),
+                text(after),
+                text(new.op_key),
+                Cell::Text(std::mem::replace(&mut head, hash.clone())),
+                Cell::Text(hash),
+            ]);
+        }
+        bulk::insert::<(i64,)>(
+            conn,
+            "INSERT INTO audit (operator_id, at, actor, action, subject, before, after, op_key, prev_hash, row_hash)",
+            "RETURNING id",
+            &cells,
+        )
+        .await?;
+        sqlx::query("UPDATE meta SET value = $1 WHERE key = 'audit_head'")
+            .bind(&head)
             .execute(&mut *conn)
             .await?;
         Ok(())

@@ -1,13 +1,13 @@
 //! What an operator does to a card: note, block, cancel, reveal, bind.
 
 use super::cards::{about, card, row, valid_note, wrong_state};
-use super::ledger::{NewEntry, write_entry};
 use super::lines::{NewBinding, activate, card_state, own_number};
+use super::purchase::{answer_text, remember_answer, replay};
 use super::{Act, AdminError, CardRow, DbTx, Refusal, Store};
 use crate::card::CardState;
 use crate::card::binding::{self, Placement};
 use crate::now::UnixTime;
-use crate::units::E164;
+use crate::units::{Cents, E164};
 
 /// PINs that one actor is shown within [`REVEAL_SPAN_MS`]: enough to help customers, too few to copy
 /// a whole project (reliability.md T18).
@@ -76,13 +76,18 @@ impl Store {
         self.answer(db, act.now, serial).await
     }
 
-    /// Books out what is left (storno), forgets the lines and frees the PIN. Refused while a call
-    /// is on, because only what is available may be taken away (I9).
+    /// Takes back what is left (storno, with its invoice lines), forgets the lines and frees the PIN.
+    /// Refused while a call is on, because only what is available may be taken away (I9).
+    /// `price_cents` of the answer is what the invoice falls by.
     ///
     /// # Errors
-    /// `card_not_found`, `card_in_use`, `card_state` if it is cancelled already.
+    /// `card_not_found`, `card_in_use`, `card_state` if it is cancelled already,
+    /// `idempotency_key_reused`.
     pub async fn card_cancel(&self, act: &Act, serial: &str) -> Result<CardRow, AdminError> {
         let mut db = self.begin().await?;
+        if let Some(answer) = replay(db.conn(), act, "card.cancel", serial).await? {
+            return self.answer_again(db, act, &answer, false).await;
+        }
         let before = self.lock_card(db.conn(), serial).await?;
         if before.state == "storniert" {
             return Err(wrong_state(&before, act.now)?.into());
@@ -93,18 +98,12 @@ impl Store {
             }
             .into());
         }
+        let mut gross = Cents::ZERO;
         if before.balance_ms > 0 {
-            let entry = NewEntry {
-                card: before.id,
-                kind: "storno",
-                delta_ms: -before.balance_ms,
-                call: None,
-                purchase: None,
-                op_key: &format!("storno:{}", before.id),
-                actor: &act.actor,
-                at: act.now,
-            };
-            write_entry(db.conn(), &entry).await?;
+            let key = format!("storno:{}", before.id);
+            gross = self
+                .reverse(db.conn(), act, &before, before.balance_ms, &key)
+                .await?;
         }
         sqlx::query("UPDATE card SET state = 'storniert', state_before = NULL WHERE id = $1")
             .bind(before.id)
@@ -119,9 +118,35 @@ impl Store {
         .execute(db.conn())
         .await?;
         let was = serde_json::json!({ "state": before.state, "balance_ms": before.balance_ms });
-        self.audit(db.conn(), about(act, "card.cancel", serial, Some(was), None))
+        let back = Cents::new(-gross.get());
+        let is = serde_json::json!({ "gross_cents": back.get() });
+        self.audit(db.conn(), about(act, "card.cancel", serial, Some(was), Some(is)))
             .await?;
-        self.answer(db, act.now, serial).await
+        let answer = answer_text(serial, back);
+        remember_answer(db.conn(), act, &answer).await?;
+        self.answer_again(db, act, &answer, false).await
+    }
+
+    /// A new PIN in place of a lost one; the old one is void at once, talk time and lines stay. The
+    /// row has the new PIN.
+    ///
+    /// # Errors
+    /// `card_not_found`, `card_state` if it is cancelled, `idempotency_key_reused`.
+    pub async fn card_replace_pin(&self, act: &Act, serial: &str) -> Result<CardRow, AdminError> {
+        let mut db = self.begin().await?;
+        if let Some(answer) = replay(db.conn(), act, "card.replace_pin", serial).await? {
+            return self.answer_again(db, act, &answer, true).await;
+        }
+        let card = self.lock_card(db.conn(), serial).await?;
+        if card.state == "storniert" {
+            return Err(wrong_state(&card, act.now)?.into());
+        }
+        self.new_pin(db.conn(), &card).await?;
+        self.audit(db.conn(), about(act, "card.replace_pin", serial, None, None))
+            .await?;
+        let answer = answer_text(serial, Cents::ZERO);
+        remember_answer(db.conn(), act, &answer).await?;
+        self.answer_again(db, act, &answer, true).await
     }
 
     /// The row with the PIN; every reveal leaves an audit row (I16).
@@ -195,16 +220,7 @@ impl Store {
         };
         match self.remember(db.conn(), &new).await? {
             Placement::Off => return Err(Refusal::LinesOff.into()),
-            Placement::Full => {
-                let limit: i64 = sqlx::query_scalar("SELECT max_lines FROM project WHERE id = $1")
-                    .bind(card.project_id)
-                    .fetch_one(db.conn())
-                    .await?;
-                return Err(Refusal::LinesFull {
-                    limit: u32::try_from(limit).unwrap_or(0),
-                }
-                .into());
-            }
+            Placement::Full => return Err(self.lines_full(db.conn(), card.project_id).await?.into()),
             Placement::Kept | Placement::Added | Placement::Replaced => {}
         }
         activate(db.conn(), card.id, act.now).await?;

@@ -33,7 +33,7 @@ pub(super) struct CardSql {
     pub activated_at: Option<i64>,
     pub last_use_at: Option<i64>,
     bought_ms: i64,
-    used_ms: i64,
+    pub used_ms: i64,
 }
 
 const CARD: &str = "SELECT c.id, c.project_id, p.name AS project, c.serial, c.note, c.state, c.pin_sealed,

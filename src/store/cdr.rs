@@ -14,8 +14,10 @@ impl Store {
         opening: &CdrOpening,
     ) -> Result<LedgerReply, StoreFault> {
         sqlx::query(
-            "INSERT INTO call (id, project_id, number_id, node, epoch, trunk, called, caller, sip_call_id, invited_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO call (id, project_id, number_id, node, epoch, trunk, called, caller, sip_call_id, invited_at,
+                tariff_version_id)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
+                (SELECT p.tariff_version_id FROM project p WHERE p.id = $2)) ON CONFLICT (id) DO NOTHING",
         )
         .bind(opening.call.to_string())
         .bind(opening.project.map(|id| id.get()))

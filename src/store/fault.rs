@@ -1,6 +1,7 @@
 //! What can go wrong in the store, sorted by who must act: a [`Refusal`] is a business "no" that the
 //! operator reads; a [`StoreFault`] is our outside failing (file, database, key).
 
+use super::RowFault;
 use crate::card::binding::Unbindable;
 
 /// The database, its file or the PIN key failed us.
@@ -132,21 +133,41 @@ pub enum Refusal {
     KeyReused,
     #[error("the quote is older than 15 minutes; ask for a new one")]
     QuoteExpired,
+    #[error("the quote is for {minutes} minutes in project {project:?}")]
+    QuoteMismatch { project: String, minutes: i64 },
+    #[error("the quote was used already, for card {serial}; ask for a new one")]
+    QuoteUsed { serial: String },
     #[error("the purchase would exceed the operator's limit of {limit_cents} cents")]
     OverLimit { limit_cents: i64 },
     #[error("card {serial} has only {available_ms} ms available")]
     NotAvailable { serial: String, available_ms: i64 },
     #[error("too many PINs were revealed within the hour; this is limited to 60")]
     TooManyReveals,
+    #[error("the same line stands in the file twice")]
+    LineTwice,
+    #[error("{} faults in the file; nothing was imported", .0.len())]
+    Rows(Vec<RowFault>),
+    #[error("talk time stays in its project: one card is in {from:?}, the other in {to:?}")]
+    OtherProject { from: String, to: String },
     #[error("call {id} has ended or has no card")]
     CallOver { id: String },
+    #[error(
+        "cards that expire before the claim does, at the end of the third year after the purchase (§§ 195, 199 BGB), are mostly void in terms of business; say accept_short_expiry (--accept-short-expiry) if you want it all the same"
+    )]
+    ShortExpiry,
+    #[error(
+        "{projects} projects have this tariff; change it with `tariff edit`, or give this project another one"
+    )]
+    TariffShared { projects: i64 },
 }
 
 impl Refusal {
     pub fn class(&self) -> RefusalClass {
         match self {
             Refusal::NotFound { .. } => RefusalClass::NotFound,
-            Refusal::Invalid { .. } | Refusal::Line(_) => RefusalClass::Invalid,
+            Refusal::Invalid { .. } | Refusal::Line(_) | Refusal::LineTwice | Refusal::Rows(_) => {
+                RefusalClass::Invalid
+            }
             Refusal::Exists { .. }
             | Refusal::CardState { .. }
             | Refusal::CardInUse { .. }
@@ -155,10 +176,15 @@ impl Refusal {
             | Refusal::LinesOff
             | Refusal::KeyReused
             | Refusal::QuoteExpired
+            | Refusal::QuoteMismatch { .. }
+            | Refusal::QuoteUsed { .. }
             | Refusal::OverLimit { .. }
             | Refusal::NotAvailable { .. }
             | Refusal::TooManyReveals
-            | Refusal::CallOver { .. } => RefusalClass::Conflict,
+            | Refusal::CallOver { .. }
+            | Refusal::OtherProject { .. }
+            | Refusal::ShortExpiry
+            | Refusal::TariffShared { .. } => RefusalClass::Conflict,
         }
     }
 
@@ -176,10 +202,17 @@ impl Refusal {
             Refusal::LinesOff => "lines_off".to_owned(),
             Refusal::KeyReused => "idempotency_key_reused".to_owned(),
             Refusal::QuoteExpired => "quote_expired".to_owned(),
+            Refusal::QuoteMismatch { .. } => "quote_mismatch".to_owned(),
+            Refusal::QuoteUsed { .. } => "quote_used".to_owned(),
             Refusal::OverLimit { .. } => "over_limit".to_owned(),
             Refusal::NotAvailable { .. } => "not_available".to_owned(),
             Refusal::TooManyReveals => "too_many_reveals".to_owned(),
+            Refusal::LineTwice => "line_twice".to_owned(),
+            Refusal::Rows(_) => "import_refused".to_owned(),
+            Refusal::OtherProject { .. } => "other_project".to_owned(),
             Refusal::CallOver { .. } => "call_over".to_owned(),
+            Refusal::ShortExpiry => "short_expiry".to_owned(),
+            Refusal::TariffShared { .. } => "tariff_shared".to_owned(),
         }
     }
 
@@ -198,12 +231,29 @@ impl Refusal {
             Refusal::LinesOff => "Dieses Projekt merkt sich keine Anschlüsse.".to_owned(),
             Refusal::KeyReused => "Dieser Schlüssel gehört schon zu einer anderen Anfrage.".to_owned(),
             Refusal::QuoteExpired => "Das Angebot ist abgelaufen. Bitte neu berechnen.".to_owned(),
+            Refusal::QuoteMismatch { project, minutes } => {
+                format!("Das Angebot gilt für {minutes} Minuten im Projekt {project}.")
+            }
+            Refusal::QuoteUsed { serial } => {
+                format!("Das Angebot wurde schon für die Karte {serial} benutzt. Bitte neu berechnen.")
+            }
             Refusal::OverLimit { .. } => "Der Kauf überschreitet den Kreditrahmen.".to_owned(),
             Refusal::NotAvailable { .. } => "So viel Restzeit ist auf der Karte nicht verfügbar.".to_owned(),
             Refusal::TooManyReveals => {
                 "In der letzten Stunde wurden zu viele PINs angezeigt; erlaubt sind 60.".to_owned()
             }
+            Refusal::LineTwice => "Dieser Anschluss steht zweimal in der Datei.".to_owned(),
+            Refusal::Rows(faults) => {
+                format!("{} Fehler in der Datei; nichts wurde eingelesen.", faults.len())
+            }
+            Refusal::OtherProject { from, to } => {
+                format!("Restzeit bleibt in ihrem Projekt: eine Karte ist in {from}, die andere in {to}.")
+            }
             Refusal::CallOver { .. } => "Dieser Anruf ist schon beendet.".to_owned(),
+            Refusal::ShortExpiry => "Karten, die vor dem Anspruch enden (Ende des dritten Jahres nach dem Kauf, §§ 195, 199 BGB), sind in AGB meist unwirksam. Wer es trotzdem will, gibt accept_short_expiry (--accept-short-expiry) an.".to_owned(),
+            Refusal::TariffShared { projects } => {
+                format!("Diesen Tarif haben {projects} Projekte. Bitte „tariff edit“ benutzen oder dem Projekt einen anderen Tarif geben.")
+            }
         }
     }
 

@@ -9,7 +9,10 @@
 
 mod audit;
 mod batch;
+mod bulk;
+mod bulk_sale;
 mod calls;
+mod card_batch;
 mod card_edit;
 mod cards;
 mod cdr;
@@ -17,13 +20,17 @@ mod changes;
 mod check;
 mod correction;
 mod directory;
+mod expiry;
 mod fault;
 mod files;
 mod guard;
+mod lapse;
 mod ledger;
 mod lines;
+mod money_rows;
 mod node;
 mod numbers;
+mod operator;
 mod origin;
 mod pin_key;
 mod projects;
@@ -32,7 +39,11 @@ mod recovery;
 mod rotation;
 mod rows;
 mod sale;
+mod storno;
 mod takeover;
+mod tariffs;
+mod terms;
+mod transfer;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,10 +57,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::now::IdSource;
 
 pub use batch::{Answered, shares};
+pub use card_batch::BATCH_MAX;
 pub use changes::Changes;
 pub use fault::{AdminError, Refusal, RefusalClass, StoreFault};
 pub use files::Hold;
 pub use guard::{PinAttack, PinWatch};
+pub use lapse::Lapsed;
+pub use money_rows::*;
 pub use node::{MARGIN, NodeRow, TTL};
 pub use pin_key::PinKey;
 pub use recovery::{Recovered, Recovery};
@@ -128,6 +142,8 @@ impl StoreOptions {
 #[derive(Clone, Debug)]
 pub struct Store {
     inner: Arc<Inner>,
+    /// Nothing is kept: see [`Store::rehearsal`].
+    rehearsal: bool,
 }
 
 #[derive(Debug)]
@@ -149,6 +165,7 @@ struct Inner {
 struct DbTx {
     tx: Transaction<'static, Any>,
     _permit: OwnedSemaphorePermit,
+    rehearsal: bool,
 }
 
 impl DbTx {
@@ -157,7 +174,10 @@ impl DbTx {
     }
 
     async fn commit(self) -> Result<(), sqlx::Error> {
-        self.tx.commit().await
+        match self.rehearsal {
+            true => self.tx.rollback().await,
+            false => self.tx.commit().await,
+        }
     }
 }
 
@@ -222,9 +242,20 @@ impl Store {
                 lease: node::LeaseState::default(),
                 steady: std::sync::atomic::AtomicI64::new(guard::UNSET),
             }),
+            rehearsal: false,
         };
         store.read_epoch().await?;
         Ok(store)
+    }
+
+    /// The same database, but every write is taken back at its end: for a dry run, which gives the
+    /// answer that the order would get now.
+    #[must_use]
+    pub fn rehearsal(&self) -> Store {
+        Store {
+            rehearsal: true,
+            ..self.clone()
+        }
     }
 
     /// Waits for running statements and closes the file.
@@ -250,7 +281,11 @@ impl Store {
             .await
             .map_err(|_| StoreFault::Sql(sqlx::Error::PoolClosed))?;
         let tx = self.inner.pool.begin_with(self.inner.dialect.begin()).await?;
-        Ok(DbTx { tx, _permit: permit })
+        Ok(DbTx {
+            tx,
+            _permit: permit,
+            rehearsal: self.rehearsal,
+        })
     }
 
     fn pool(&self) -> &AnyPool {
@@ -260,6 +295,14 @@ impl Store {
     /// The statement, with the row lock of the dialect at its end.
     fn locking(&self, select: &'static str) -> AssertSqlSafe<String> {
         AssertSqlSafe(format!("{select}{}", self.inner.dialect.row_lock()))
+    }
+
+    /// The same for a join: only the rows of one of its tables are locked.
+    fn locking_of(&self, select: &'static str, table: &'static str) -> AssertSqlSafe<String> {
+        AssertSqlSafe(match self.inner.dialect {
+            Dialect::Sqlite => select.to_owned(),
+            Dialect::Postgres => format!("{select} FOR UPDATE OF {table}"),
+        })
     }
 
     /// Draws from the store's own randomness.

@@ -1,18 +1,12 @@
-//! Projects and their tariffs. A tariff version never changes: an edit makes a new one (I18).
+//! Projects. Each begins with a tariff of its own name; it may sell by another one later.
 
 use sqlx::AnyConnection;
 
 use super::audit::{NewAudit, OPERATOR};
-use super::{Act, AdminError, ProjectEdit, ProjectRow, Refusal, Store, StoreFault, TariffRow, rfc3339};
+use super::terms::{self, Terms};
+use super::{Act, AdminError, ProjectEdit, ProjectRow, Refusal, Store, StoreFault, rfc3339, tariffs};
 use crate::card::{pin, tariff::Tariff};
 use crate::now::UnixTime;
-use crate::units::TalkTime;
-
-/// Columns of a tariff version, in the order of [`tariff`].
-pub(super) const TARIFF_COLUMNS: &str = "v.id, v.price_per_minute_millicents, v.vat_bp, v.first_increment_ms,
-    v.next_increment_ms, v.minimum_ms, v.free_under_ms, v.connect_fee_ms";
-
-pub(super) type TariffSql = (i64, i64, i64, i64, i64, i64, i64, i64);
 
 /// What an edit changes; validated as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
@@ -30,7 +24,8 @@ pub(super) struct Settings {
     pub show_note: i64,
     pub max_parallel: i64,
     pub created_at: i64,
-    tariff_id: i64,
+    pub tariff_id: i64,
+    pub tariff_version_id: i64,
 }
 
 impl Store {
@@ -59,20 +54,25 @@ impl Store {
             max_parallel: 1,
             created_at: act.now.as_ms(),
             tariff_id: 0,
+            tariff_version_id: 0,
         };
-        let mut tariff = Tariff::default();
-        apply(edit, &mut fresh, &mut tariff)?;
+        apply(edit, &mut fresh)?;
         let mut db = self.begin().await?;
         name_is_free(db.conn(), &fresh.name, 0).await?;
-        fresh.tariff_id = sqlx::query_scalar(
-            "INSERT INTO tariff (operator_id, name, created_at) VALUES ($1, $2, $3) RETURNING id",
-        )
-        .bind(OPERATOR)
-        .bind(&fresh.name)
-        .bind(act.now.as_ms())
-        .fetch_one(db.conn())
-        .await?;
-        let version = insert_version(db.conn(), fresh.tariff_id, &tariff, act.now).await?;
+        match &edit.tariff {
+            Some(name) => {
+                fresh.tariff_id = tariffs::tariff_named(db.conn(), name).await?;
+                fresh.tariff_version_id = tariffs::newest_version(db.conn(), fresh.tariff_id).await?;
+                self.own_terms(db.conn(), &mut fresh, edit, act.now).await?;
+            }
+            None => {
+                let mut terms = Terms::default();
+                tariffs::apply(&edit.of_tariff(), &mut terms)?;
+                let name = own_tariff_name(db.conn(), &fresh.name).await?;
+                fresh.tariff_id = tariffs::insert_tariff(db.conn(), &name, act.now).await?;
+                fresh.tariff_version_id = terms::insert(db.conn(), fresh.tariff_id, &terms, act.now).await?;
+            }
+        }
         fresh.id = sqlx::query_scalar(
             "INSERT INTO project (operator_id, name, language, prompt_set, tariff_id, tariff_version_id, created_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id",
@@ -82,11 +82,11 @@ impl Store {
         .bind(&fresh.language)
         .bind(&fresh.prompt_set)
         .bind(fresh.tariff_id)
-        .bind(version)
+        .bind(fresh.tariff_version_id)
         .bind(act.now.as_ms())
         .fetch_one(db.conn())
         .await?;
-        save(db.conn(), &fresh, version).await?;
+        save(db.conn(), &fresh).await?;
         self.audit(db.conn(), note(act, "project.new", &fresh.name, None, edit))
             .await?;
         let row = row(db.conn(), &fresh).await?;
@@ -121,7 +121,8 @@ impl Store {
     /// the next call go.
     ///
     /// # Errors
-    /// `project_not_found`, `project_exists` for a new name that is taken, `invalid_…`.
+    /// `project_not_found`, `project_exists` for a new name that is taken, `tariff_not_found`,
+    /// `tariff_shared` for tariff values while other projects have the same tariff, `invalid_…`.
     pub async fn project_edit(
         &self,
         act: &Act,
@@ -130,23 +131,66 @@ impl Store {
     ) -> Result<ProjectRow, AdminError> {
         let mut db = self.begin().await?;
         let before = project(db.conn(), name).await?;
-        let old = tariff_of_project(db.conn(), before.id).await?;
-        let (mut after, mut tariff) = (before.clone(), old.clone());
-        apply(edit, &mut after, &mut tariff)?;
+        let mut after = before.clone();
+        apply(edit, &mut after)?;
         name_is_free(db.conn(), &after.name, after.id).await?;
-        let version = if tariff == old {
-            old.version
-        } else {
-            insert_version(db.conn(), after.tariff_id, &tariff, act.now).await?
-        };
-        save(db.conn(), &after, version).await?;
-        let was = format!("{before:?}, tariff version {}", old.version);
+        if let Some(tariff) = &edit.tariff {
+            after.tariff_id = tariffs::tariff_named(db.conn(), tariff).await?;
+            after.tariff_version_id = tariffs::newest_version(db.conn(), after.tariff_id).await?;
+        }
+        self.own_terms(db.conn(), &mut after, edit, act.now).await?;
+        save(db.conn(), &after).await?;
+        let was = format!("{before:?}");
         self.audit(db.conn(), note(act, "project.edit", name, Some(was), edit))
             .await?;
         let row = row(db.conn(), &after).await?;
         db.commit().await?;
         Ok(row)
     }
+
+    /// Tariff values of a project's edit: a new version of its tariff, unless others would get it too.
+    async fn own_terms(
+        &self,
+        conn: &mut AnyConnection,
+        project: &mut Settings,
+        edit: &ProjectEdit,
+        now: UnixTime,
+    ) -> Result<(), AdminError> {
+        self.lock_tariff(conn, project.tariff_id).await?;
+        let before = terms::version(conn, project.tariff_version_id).await?;
+        let mut after = before.clone();
+        tariffs::apply(&edit.of_tariff(), &mut after)?;
+        if after == before {
+            return Ok(());
+        }
+        let others: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM project WHERE tariff_id = $1 AND id <> $2")
+                .bind(project.tariff_id)
+                .bind(project.id)
+                .fetch_one(&mut *conn)
+                .await?;
+        if others > 0 {
+            return Err(Refusal::TariffShared { projects: others + 1 }.into());
+        }
+        project.tariff_version_id = terms::insert(conn, project.tariff_id, &after, now).await?;
+        Ok(())
+    }
+}
+
+/// The project's own name, or the next one with a number behind it.
+async fn own_tariff_name(conn: &mut AnyConnection, project: &str) -> Result<String, StoreFault> {
+    for n in 1..10_000 {
+        let name = match n {
+            1 => project.to_owned(),
+            n => format!("{project} {n}"),
+        };
+        if tariffs::is_free(conn, &name, 0).await? {
+            return Ok(name);
+        }
+    }
+    Err(StoreFault::damaged(format!(
+        "no free name for the tariff of {project:?}"
+    )))
 }
 
 fn note<'a>(
@@ -179,58 +223,15 @@ pub(super) async fn project(conn: &mut AnyConnection, name: &str) -> Result<Sett
 
 /// The rules that a project charges by now.
 pub(super) async fn tariff_of_project(conn: &mut AnyConnection, project: i64) -> Result<Tariff, StoreFault> {
-    let sql = sqlx::AssertSqlSafe(format!(
-        "SELECT {TARIFF_COLUMNS} FROM project p JOIN tariff_version v ON v.id = p.tariff_version_id WHERE p.id = $1"
-    ));
-    let row: TariffSql = sqlx::query_as(sql).bind(project).fetch_one(conn).await?;
-    Ok(tariff(row))
+    Ok(terms::of_project(conn, project).await?.rules)
 }
 
-pub(super) fn tariff((version, price, vat_bp, first, next, minimum, free_under, fee): TariffSql) -> Tariff {
-    Tariff {
-        version,
-        price_per_minute_millicents: price,
-        vat_basis_points: u32::try_from(vat_bp).unwrap_or(0),
-        first_increment: TalkTime::from_ms(first),
-        next_increment: TalkTime::from_ms(next),
-        minimum: TalkTime::from_ms(minimum),
-        free_under: TalkTime::from_ms(free_under),
-        connect_fee: TalkTime::from_ms(fee),
-    }
-}
-
-async fn insert_version(
-    conn: &mut AnyConnection,
-    tariff_id: i64,
-    tariff: &Tariff,
-    now: UnixTime,
-) -> Result<i64, StoreFault> {
-    let id = sqlx::query_scalar(
-        "INSERT INTO tariff_version (tariff_id, price_per_minute_millicents, vat_bp, first_increment_ms,
-            next_increment_ms, minimum_ms, free_under_ms, connect_fee_ms, expiry_years, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING id",
-    )
-    .bind(tariff_id)
-    .bind(tariff.price_per_minute_millicents)
-    .bind(i64::from(tariff.vat_basis_points))
-    .bind(tariff.first_increment.as_ms())
-    .bind(tariff.next_increment.as_ms())
-    .bind(tariff.minimum.as_ms())
-    .bind(tariff.free_under.as_ms())
-    .bind(tariff.connect_fee.as_ms())
-    .bind(super::sale::EXPIRY_YEARS)
-    .bind(now.as_ms())
-    .fetch_one(conn)
-    .await?;
-    Ok(id)
-}
-
-async fn save(conn: &mut AnyConnection, new: &Settings, version: i64) -> Result<(), StoreFault> {
+async fn save(conn: &mut AnyConnection, new: &Settings) -> Result<(), StoreFault> {
     sqlx::query(
         "UPDATE project SET name = $1, language = $2, prompt_set = $3, enabled = $4, max_lines = $5,
             pin_length = $6, accept_key = $7, hold_pause_ms = $8, show_caller = $9, show_note = $10,
-            max_parallel = $11, tariff_version_id = $12
-         WHERE id = $13",
+            max_parallel = $11, tariff_id = $12, tariff_version_id = $13
+         WHERE id = $14",
     )
     .bind(&new.name)
     .bind(&new.language)
@@ -243,7 +244,8 @@ async fn save(conn: &mut AnyConnection, new: &Settings, version: i64) -> Result<
     .bind(new.show_caller)
     .bind(new.show_note)
     .bind(new.max_parallel)
-    .bind(version)
+    .bind(new.tariff_id)
+    .bind(new.tariff_version_id)
     .bind(new.id)
     .execute(conn)
     .await?;
@@ -269,7 +271,7 @@ async fn name_is_free(conn: &mut AnyConnection, name: &str, but: i64) -> Result<
 }
 
 async fn row(conn: &mut AnyConnection, settings: &Settings) -> Result<ProjectRow, StoreFault> {
-    let rules = tariff_of_project(conn, settings.id).await?;
+    let tariff = tariffs::row(conn, settings.tariff_version_id).await?;
     let cards = live_cards(conn, settings.id).await?;
     let chosen = settings.pin_length.and_then(|n| u8::try_from(n).ok());
     let live = u64::try_from(cards).unwrap_or(0);
@@ -287,17 +289,7 @@ async fn row(conn: &mut AnyConnection, settings: &Settings) -> Result<ProjectRow
         show_caller: settings.show_caller == 1,
         show_note: settings.show_note == 1,
         max_parallel: settings.max_parallel,
-        tariff: TariffRow {
-            version: rules.version,
-            price_per_minute_millicents: rules.price_per_minute_millicents,
-            vat_basis_points: i64::from(rules.vat_basis_points),
-            first_increment_ms: rules.first_increment.as_ms(),
-            next_increment_ms: rules.next_increment.as_ms(),
-            minimum_ms: rules.minimum.as_ms(),
-            free_under_ms: rules.free_under.as_ms(),
-            connect_fee_ms: rules.connect_fee.as_ms(),
-            free: rules.price_per_minute_millicents == 0,
-        },
+        tariff,
         cards,
         numbers: super::numbers::numbers_of(conn, Some(&settings.name)).await?,
         created_at: rfc3339(UnixTime::from_ms(settings.created_at)),
@@ -315,7 +307,7 @@ pub(super) async fn live_cards(conn: &mut AnyConnection, project: i64) -> Result
 }
 
 /// Takes the edit over, value by value, each in its range.
-fn apply(edit: &ProjectEdit, to: &mut Settings, tariff: &mut Tariff) -> Result<(), Refusal> {
+fn apply(edit: &ProjectEdit, to: &mut Settings) -> Result<(), Refusal> {
     if let Some(name) = &edit.name {
         to.name = valid_name(name)?;
     }
@@ -358,42 +350,10 @@ fn apply(edit: &ProjectEdit, to: &mut Settings, tariff: &mut Tariff) -> Result<(
     if let Some(calls) = edit.max_parallel {
         to.max_parallel = ranged("max_parallel", calls, 1, 1000)?;
     }
-    apply_tariff(edit, tariff)
-}
-
-fn apply_tariff(edit: &ProjectEdit, tariff: &mut Tariff) -> Result<(), Refusal> {
-    if let Some(price) = edit.price_per_minute_millicents {
-        tariff.price_per_minute_millicents = ranged("price_per_minute_millicents", price, 0, 100_000_000)?;
-    }
-    if let Some(vat) = edit.vat_basis_points {
-        tariff.vat_basis_points =
-            u32::try_from(ranged("vat_basis_points", vat, 0, 10_000)?).expect("the range was checked");
-    }
-    for (field, wish, least, place) in [
-        (
-            "first_increment_ms",
-            edit.first_increment_ms,
-            1000,
-            &mut tariff.first_increment,
-        ),
-        (
-            "next_increment_ms",
-            edit.next_increment_ms,
-            1000,
-            &mut tariff.next_increment,
-        ),
-        ("minimum_ms", edit.minimum_ms, 0, &mut tariff.minimum),
-        ("free_under_ms", edit.free_under_ms, 0, &mut tariff.free_under),
-        ("connect_fee_ms", edit.connect_fee_ms, 0, &mut tariff.connect_fee),
-    ] {
-        if let Some(wish) = wish {
-            *place = TalkTime::from_ms(ranged(field, wish, least, 600_000)?);
-        }
-    }
     Ok(())
 }
 
-fn ranged(field: &'static str, value: i64, least: i64, most: i64) -> Result<i64, Refusal> {
+pub(super) fn ranged(field: &'static str, value: i64, least: i64, most: i64) -> Result<i64, Refusal> {
     if (least..=most).contains(&value) {
         return Ok(value);
     }
@@ -419,7 +379,7 @@ pub(super) fn invalid(
     }
 }
 
-fn valid_name(name: &str) -> Result<String, Refusal> {
+pub(super) fn valid_name(name: &str) -> Result<String, Refusal> {
     let name = name.trim();
     if (1..=64).contains(&name.chars().count()) && !name.chars().any(char::is_control) && !name.contains('/')
     {

@@ -1,74 +1,27 @@
-//! Minutes for money: quote, purchase, recharge, goodwill. Card, entry and invoice line are one
+//! Minutes for money: purchase, recharge, goodwill. Card, entry and invoice line are one
 //! `db_tx` (I10); an idempotency key gets the first answer again.
 
 use sqlx::AnyConnection;
 
-use super::cards::{about, card, row, valid_note, wrong_state};
+use super::cards::{CardSql, about, card, row, valid_note, wrong_state};
+use super::lapse::revive;
 use super::ledger::{NewEntry, write_entry};
 use super::pin_key::{random_bytes, sha256};
 use super::projects::{Settings, invalid, live_cards, project};
-use super::sale::{expires_at, offer, quoted, sell, within_limit};
-use super::{Act, AdminError, CardRow, DbTx, NewCard, QuoteRow, Refusal, Store, StoreFault, rfc3339};
+use super::sale::sell;
+use super::{Act, AdminError, CardRow, DbTx, NewCard, Refusal, Store, StoreFault};
 use crate::card::pin;
 use crate::ids::CallKey;
 use crate::now::UnixTime;
 use crate::secret::Pin;
 use crate::units::Cents;
 
-/// How long a quote keeps its price.
-const QUOTE_MS: i64 = 15 * 60_000;
-
 impl Store {
-    /// The price of `minutes`, kept for 15 minutes (S8).
-    ///
-    /// # Errors
-    /// `project_not_found`, `invalid_minutes`.
-    pub async fn card_quote(
-        &self,
-        now: UnixTime,
-        project_name: &str,
-        minutes: i64,
-    ) -> Result<QuoteRow, AdminError> {
-        valid_minutes(minutes)?;
-        let id = self.draw(|ids| format!("Q{}", ids.token()));
-        let mut db = self.begin().await?;
-        let project = project(db.conn(), project_name).await?;
-        let offer = offer(db.conn(), project.id, minutes).await?;
-        let valid_until = UnixTime::from_ms(now.as_ms() + QUOTE_MS);
-        sqlx::query(
-            "INSERT INTO quote (id, project_id, tariff_version_id, minutes, net_cents, vat_cents, created_at, valid_until)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-        )
-        .bind(&id)
-        .bind(project.id)
-        .bind(offer.version)
-        .bind(minutes)
-        .bind(offer.price.net.get())
-        .bind(offer.price.vat.get())
-        .bind(now.as_ms())
-        .bind(valid_until.as_ms())
-        .execute(db.conn())
-        .await?;
-        db.commit().await?;
-        Ok(QuoteRow {
-            quote: id,
-            project: project.name,
-            minutes,
-            net_cents: offer.price.net.get(),
-            vat_cents: offer.price.vat.get(),
-            gross_cents: offer.price.gross.get(),
-            vat_basis_points: offer.vat_bp,
-            tariff_version: offer.version,
-            free: offer.price.free,
-            valid_until: rfc3339(valid_until),
-        })
-    }
-
     /// Sets up the card and invoices it, atomically (S10). The row has the PIN and the price.
     ///
     /// # Errors
-    /// `project_not_found`, `invalid_minutes`, `invalid_note`, `quote_not_found`, `quote_expired`,
-    /// `over_limit`, `idempotency_key_reused`.
+    /// `project_not_found`, `invalid_minutes`, `invalid_note`, `quote_not_found`, `quote_mismatch`,
+    /// `quote_used`, `quote_expired`, `over_limit`, `idempotency_key_reused`.
     pub async fn card_buy(&self, act: &Act, new: &NewCard) -> Result<CardRow, AdminError> {
         valid_minutes(new.minutes)?;
         let note = valid_note(new.note.as_deref().unwrap_or(""))?;
@@ -78,12 +31,13 @@ impl Store {
             return self.answer_again(db, act, &answer, true).await;
         }
         let project = project(db.conn(), &new.project).await?;
-        let offer = match &new.quote {
-            Some(quote) => quoted(db.conn(), quote, &project, new.minutes, act.now).await?,
-            None => offer(db.conn(), project.id, new.minutes).await?,
-        };
-        within_limit(db.conn(), &offer).await?;
-        let (serial, id) = self.insert_card(db.conn(), &project, &note, act.now).await?;
+        let offer = self
+            .priced(db.conn(), project.id, new.minutes, new.quote.as_deref(), act.now)
+            .await?;
+        let expiry = offer.expires_at(act.now);
+        let (serial, id) = self
+            .insert_card(db.conn(), &project, &note, expiry, act.now)
+            .await?;
         sell(db.conn(), act, id, &serial, "purchase", &offer).await?;
         let is = serde_json::json!({ "minutes": new.minutes, "gross_cents": offer.price.gross.get(), "note": note });
         self.audit(db.conn(), about(act, "card.buy", &serial, None, Some(is)))
@@ -100,8 +54,25 @@ impl Store {
     /// `card_not_found`, `card_state` if it is cancelled, `invalid_minutes`, `over_limit`,
     /// `idempotency_key_reused`.
     pub async fn card_topup(&self, act: &Act, serial: &str, minutes: i64) -> Result<CardRow, AdminError> {
+        self.card_topup_quoted(act, serial, minutes, None).await
+    }
+
+    /// The same, at the price of a quote.
+    ///
+    /// # Errors
+    /// Those of `card_topup`, and `quote_not_found`, `quote_mismatch`, `quote_used`, `quote_expired`.
+    pub async fn card_topup_quoted(
+        &self,
+        act: &Act,
+        serial: &str,
+        minutes: i64,
+        quote: Option<&str>,
+    ) -> Result<CardRow, AdminError> {
         valid_minutes(minutes)?;
-        let request = format!("{serial} {minutes}");
+        let request = match quote {
+            Some(quote) => format!("{serial} {minutes} {quote}"),
+            None => format!("{serial} {minutes}"),
+        };
         let mut db = self.begin().await?;
         if let Some(answer) = replay(db.conn(), act, "card.topup", &request).await? {
             return self.answer_again(db, act, &answer, false).await;
@@ -110,10 +81,11 @@ impl Store {
         if before.state == "storniert" {
             return Err(wrong_state(&before, act.now)?.into());
         }
-        let offer = offer(db.conn(), before.project_id, minutes).await?;
-        within_limit(db.conn(), &offer).await?;
+        let offer = self
+            .priced(db.conn(), before.project_id, minutes, quote, act.now)
+            .await?;
+        let revived_ms = revive(db.conn(), act, &before).await?;
         sell(db.conn(), act, before.id, serial, "topup", &offer).await?;
-        let expiry = expires_at(db.conn(), before.project_id, act.now).await?;
         sqlx::query(
             "UPDATE card SET
                 expires_at = CASE WHEN $1 IS NULL OR expires_at IS NULL THEN NULL
@@ -122,12 +94,14 @@ impl Store {
                     WHEN activated_at IS NULL THEN 'neu' ELSE 'freigeschaltet' END
              WHERE id = $2",
         )
-        .bind(expiry)
+        .bind(offer.expires_at(act.now))
         .bind(before.id)
         .execute(db.conn())
         .await?;
         let was = serde_json::json!({ "balance_ms": before.balance_ms });
-        let is = serde_json::json!({ "minutes": minutes, "gross_cents": offer.price.gross.get() });
+        let gross_cents = offer.price.gross.get();
+        let is =
+            serde_json::json!({ "minutes": minutes, "gross_cents": gross_cents, "revived_ms": revived_ms });
         self.audit(db.conn(), about(act, "card.topup", serial, Some(was), Some(is)))
             .await?;
         let answer = answer_text(serial, offer.price.gross);
@@ -216,15 +190,13 @@ impl Store {
         conn: &mut AnyConnection,
         project: &Settings,
         note: &str,
+        expires_at: Option<i64>,
         now: UnixTime,
     ) -> Result<(String, i64), AdminError> {
-        let cards = u64::try_from(live_cards(conn, project.id).await?).unwrap_or(0);
-        let chosen = project.pin_length.and_then(|n| u8::try_from(n).ok());
-        let length = pin::length(cards, chosen);
+        let length = self.pin_length(conn, project, 0).await?;
         let (serial, pin) = self.fresh_names(conn, length).await?;
         let key = &self.inner.pin_key;
         let sealed = key.seal(&serial, &pin, random_bytes()?)?;
-        let expiry = expires_at(conn, project.id, now).await?;
         let id = sqlx::query_scalar(
             "INSERT INTO card (project_id, serial, note, pin_hash, pin_sealed, pin_length, state, max_parallel,
                 expires_at, created_at)
@@ -237,16 +209,49 @@ impl Store {
         .bind(sealed)
         .bind(i64::from(length))
         .bind(project.max_parallel)
-        .bind(expiry)
+        .bind(expires_at)
         .bind(now.as_ms())
         .fetch_one(conn)
         .await?;
         Ok((serial, id))
     }
 
+    /// Another PIN for the card, of the length that its project issues now.
+    pub(super) async fn new_pin(&self, conn: &mut AnyConnection, card: &CardSql) -> Result<(), AdminError> {
+        let project = project(conn, &card.project).await?;
+        let length = self.pin_length(conn, &project, 0).await?;
+        let (_, pin) = self.fresh_names(conn, length).await?;
+        let key = &self.inner.pin_key;
+        let sealed = key.seal(&card.serial, &pin, random_bytes()?)?;
+        sqlx::query("UPDATE card SET pin_hash = $1, pin_sealed = $2, pin_length = $3 WHERE id = $4")
+            .bind(key.look_up(&pin))
+            .bind(sealed)
+            .bind(i64::from(length))
+            .bind(card.id)
+            .execute(conn)
+            .await?;
+        Ok(())
+    }
+
+    /// Of the PINs that a project issues when it gets `more` cards.
+    pub(super) async fn pin_length(
+        &self,
+        conn: &mut AnyConnection,
+        project: &Settings,
+        more: u64,
+    ) -> Result<u8, StoreFault> {
+        let cards = u64::try_from(live_cards(conn, project.id).await?).unwrap_or(0);
+        let chosen = project.pin_length.and_then(|n| u8::try_from(n).ok());
+        Ok(pin::length(cards + more, chosen))
+    }
+
     /// Tries until neither is taken; with 8 digits and 10 000 cards the first try is free in 9 999
     /// of 10 000 cases.
-    async fn fresh_names(&self, conn: &mut AnyConnection, length: u8) -> Result<(String, Pin), AdminError> {
+    pub(super) async fn fresh_names(
+        &self,
+        conn: &mut AnyConnection,
+        length: u8,
+    ) -> Result<(String, Pin), AdminError> {
         for _ in 0..50 {
             let (serial, pin) = self.draw(|ids| {
                 (
@@ -273,7 +278,7 @@ pub(super) fn answer_text(serial: &str, gross: Cents) -> String {
     format!("{serial} {}", gross.get())
 }
 
-fn valid_minutes(minutes: i64) -> Result<(), Refusal> {
+pub(super) fn valid_minutes(minutes: i64) -> Result<(), Refusal> {
     if (1..=9999).contains(&minutes) {
         return Ok(());
     }

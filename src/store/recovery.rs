@@ -7,8 +7,7 @@ use sqlx::{AnyConnection, AssertSqlSafe};
 
 use super::ledger::{Ending, VALIDITY_MS};
 use super::lines::talk;
-use super::projects::tariff_of_project;
-use super::{Store, StoreFault};
+use super::{Store, StoreFault, terms};
 use crate::card::ledger::{Adopted, Reservation};
 use crate::card::tariff::Tariff;
 use crate::card::{CardFacts, Settlement};
@@ -159,7 +158,7 @@ impl Store {
         let mut kept = Vec::with_capacity(rows.len());
         for (card, amount, used) in rows {
             let card = self.card_for_call(conn, now.wall, key, CardId::new(card)).await?;
-            let tariff = tariff_of_project(conn, card.project.get()).await?;
+            let tariff = terms::of_call(conn, &call, card.project.get()).await?;
             kept.push(Kept {
                 call: key,
                 amount,
@@ -242,7 +241,7 @@ impl Store {
     ) -> Result<Recovered, StoreFault> {
         let mut done = Recovered::default();
         for (reservation, call, card, project, amount, used) in left {
-            let tariff = tariff_of_project(conn, project).await?;
+            let tariff = terms::of_call(conn, &call, project).await?;
             // Never past the checkpoint, not even by rounding; short talk stays free.
             let billed = tariff.bill(talk(used), talk(amount)).min(talk(used)).as_ms();
             let ending = Ending {

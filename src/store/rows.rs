@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::call::directory::Role;
 use crate::ids::CardId;
 use crate::now::UnixTime;
+use crate::store::{TariffEdit, TariffRow};
 
 /// Who asks, and when; given to every write.
 #[derive(Clone, Debug)]
@@ -50,21 +51,8 @@ pub struct ProjectRow {
     pub created_at: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct TariffRow {
-    pub version: i64,
-    pub price_per_minute_millicents: i64,
-    pub vat_basis_points: i64,
-    pub first_increment_ms: i64,
-    pub next_increment_ms: i64,
-    pub minimum_ms: i64,
-    pub free_under_ms: i64,
-    pub connect_fee_ms: i64,
-    /// `kostenfrei` if a minute costs nothing.
-    pub free: bool,
-}
-
-/// What `project_edit` changes; `None` leaves a value. A tariff value makes a new tariff version.
+/// What `project_edit` changes; `None` leaves a value. A tariff value makes a new version of the
+/// project's own tariff.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProjectEdit {
@@ -81,6 +69,8 @@ pub struct ProjectEdit {
     pub show_caller: Option<bool>,
     pub show_note: Option<bool>,
     pub max_parallel: Option<i64>,
+    /// Sells and charges by this tariff from now on.
+    pub tariff: Option<String>,
     pub price_per_minute_millicents: Option<i64>,
     pub vat_basis_points: Option<i64>,
     pub first_increment_ms: Option<i64>,
@@ -88,6 +78,22 @@ pub struct ProjectEdit {
     pub minimum_ms: Option<i64>,
     pub free_under_ms: Option<i64>,
     pub connect_fee_ms: Option<i64>,
+}
+
+impl ProjectEdit {
+    /// The part that is the tariff's.
+    pub(super) fn of_tariff(&self) -> TariffEdit {
+        TariffEdit {
+            price_per_minute_millicents: self.price_per_minute_millicents,
+            vat_basis_points: self.vat_basis_points,
+            first_increment_ms: self.first_increment_ms,
+            next_increment_ms: self.next_increment_ms,
+            minimum_ms: self.minimum_ms,
+            free_under_ms: self.free_under_ms,
+            connect_fee_ms: self.connect_fee_ms,
+            ..TariffEdit::default()
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -1,21 +1,22 @@
-//! What a sale consists of: the offer, its limit, the rows that are written together (I10), and the
-//! day on which a card ends (I14).
+//! What a sale consists of: the offer or quote, its limit, and the rows that are written together
+//! (I10).
 
-use jiff::Timestamp;
-use jiff::civil::{DateTime, date};
-use jiff::tz::{Offset, TimeZone};
+use jiff::tz::TimeZone;
 use sqlx::AnyConnection;
 
 use super::audit::OPERATOR;
+use super::expiry::{expires_at, local_date, operator_zone};
 use super::ledger::{NewEntry, write_entry};
-use super::projects::{Settings, tariff_of_project};
-use super::{Act, AdminError, Refusal, StoreFault};
-use crate::card::tariff::Price;
+use super::projects::project;
+use super::purchase::valid_minutes;
+use super::terms::{self, Expiry};
+use super::{Act, AdminError, QuoteRow, Refusal, Store, StoreFault, rfc3339};
+use crate::card::price::Price;
 use crate::now::UnixTime;
 use crate::units::Cents;
 
-/// A card expires on 31 December of this year after its purchase (§§ 195, 199 BGB).
-pub(super) const EXPIRY_YEARS: i64 = 3;
+/// How long a quote keeps its price.
+const QUOTE_MS: i64 = 15 * 60_000;
 
 /// What is sold, at which price.
 pub(super) struct Offer {
@@ -24,75 +25,191 @@ pub(super) struct Offer {
     pub vat_bp: i64,
     pub minutes: i64,
     pub price: Price,
+    expiry: Expiry,
+    zone: TimeZone,
+}
+
+impl Offer {
+    /// When a card ends that is bought or recharged by this offer at `now`.
+    pub fn expires_at(&self, now: UnixTime) -> Option<i64> {
+        expires_at(now, self.expiry, &self.zone)
+    }
+}
+
+impl Store {
+    /// The price of `minutes`, kept for 15 minutes and one purchase (S8).
+    ///
+    /// # Errors
+    /// `project_not_found`, `invalid_minutes`.
+    pub async fn card_quote(
+        &self,
+        now: UnixTime,
+        project_name: &str,
+        minutes: i64,
+    ) -> Result<QuoteRow, AdminError> {
+        valid_minutes(minutes)?;
+        let id = self.draw(|ids| format!("Q{}", ids.token()));
+        let mut db = self.begin().await?;
+        let project = project(db.conn(), project_name).await?;
+        let offer = offer(db.conn(), project.id, minutes).await?;
+        let valid_until = UnixTime::from_ms(now.as_ms() + QUOTE_MS);
+        sqlx::query(
+            "INSERT INTO quote (id, project_id, tariff_version_id, minutes, net_cents, vat_cents, created_at, valid_until)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        )
+        .bind(&id)
+        .bind(project.id)
+        .bind(offer.version)
+        .bind(minutes)
+        .bind(offer.price.net.get())
+        .bind(offer.price.vat.get())
+        .bind(now.as_ms())
+        .bind(valid_until.as_ms())
+        .execute(db.conn())
+        .await?;
+        db.commit().await?;
+        Ok(QuoteRow {
+            quote: id,
+            project: project.name,
+            minutes,
+            net_cents: offer.price.net.get(),
+            vat_cents: offer.price.vat.get(),
+            gross_cents: offer.price.gross.get(),
+            vat_basis_points: offer.vat_bp,
+            tariff_version: offer.version,
+            free: offer.price.free,
+            valid_until: rfc3339(valid_until),
+        })
+    }
+
+    /// The quote's price if one is named, else the present tariff's; within the operator's limit.
+    pub(super) async fn priced(
+        &self,
+        conn: &mut AnyConnection,
+        project: i64,
+        minutes: i64,
+        quote: Option<&str>,
+        now: UnixTime,
+    ) -> Result<Offer, AdminError> {
+        let offer = match quote {
+            Some(quote) => self.quoted(conn, quote, project, minutes, now).await?,
+            None => offer(conn, project, minutes).await?,
+        };
+        self.within_limit(conn, offer.price.gross).await?;
+        Ok(offer)
+    }
+
+    /// The price of a quote, if it is this project's, for these minutes, still valid and not used.
+    async fn quoted(
+        &self,
+        conn: &mut AnyConnection,
+        quote: &str,
+        project: i64,
+        minutes: i64,
+        now: UnixTime,
+    ) -> Result<Offer, AdminError> {
+        type Row = (i64, i64, i64, i64, i64, i64, String);
+        let row: Option<Row> = sqlx::query_as(self.locking_of(
+            "SELECT q.tariff_version_id, q.project_id, q.minutes, q.net_cents, q.vat_cents, q.valid_until, p.name
+             FROM quote q JOIN project p ON p.id = q.project_id WHERE q.id = $1 AND p.operator_id = $2",
+            "q",
+        ))
+        .bind(quote)
+        .bind(OPERATOR)
+        .fetch_optional(&mut *conn)
+        .await?;
+        let Some((version, of_project, of_minutes, net, vat, valid_until, project_name)) = row else {
+            return Err(Refusal::not_found("quote", quote).into());
+        };
+        if of_project != project || of_minutes != minutes {
+            return Err(Refusal::QuoteMismatch {
+                project: project_name,
+                minutes: of_minutes,
+            }
+            .into());
+        }
+        let used: Option<String> = sqlx::query_scalar(
+            "SELECT c.serial FROM purchase p JOIN card c ON c.id = p.card_id WHERE p.quote_id = $1 LIMIT 1",
+        )
+        .bind(quote)
+        .fetch_optional(&mut *conn)
+        .await?;
+        if let Some(serial) = used {
+            return Err(Refusal::QuoteUsed { serial }.into());
+        }
+        if valid_until < now.as_ms() {
+            return Err(Refusal::QuoteExpired.into());
+        }
+        let terms = terms::version(conn, version).await?;
+        Ok(Offer {
+            quote: Some(quote.to_owned()),
+            version,
+            vat_bp: i64::from(terms.prices.vat_basis_points),
+            minutes,
+            price: Price {
+                net: Cents::new(net),
+                vat: Cents::new(vat),
+                gross: Cents::new(net + vat),
+                free: net == 0,
+            },
+            expiry: terms.expiry,
+            zone: operator_zone(conn).await?,
+        })
+    }
+
+    /// Open invoice lines and `gross` together stay within the operator's limit. Purchases of an
+    /// operator with a limit take turns, so that two cannot both use its last cents.
+    pub(super) async fn within_limit(
+        &self,
+        conn: &mut AnyConnection,
+        gross: Cents,
+    ) -> Result<(), AdminError> {
+        let limit: Option<i64> = sqlx::query_scalar("SELECT credit_limit_cents FROM operator WHERE id = $1")
+            .bind(OPERATOR)
+            .fetch_one(&mut *conn)
+            .await?;
+        if limit.is_none() {
+            return Ok(());
+        }
+        let limit: Option<i64> =
+            sqlx::query_scalar(self.locking("SELECT credit_limit_cents FROM operator WHERE id = $1"))
+                .bind(OPERATOR)
+                .fetch_one(&mut *conn)
+                .await?;
+        let open = open_cents(conn).await?;
+        match limit {
+            Some(limit_cents) if open.saturating_add(gross.get()) > limit_cents => {
+                Err(Refusal::OverLimit { limit_cents }.into())
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 /// The present tariff's price.
 pub(super) async fn offer(conn: &mut AnyConnection, project: i64, minutes: i64) -> Result<Offer, StoreFault> {
-    let tariff = tariff_of_project(conn, project).await?;
+    let terms = terms::of_project(conn, project).await?;
     Ok(Offer {
         quote: None,
-        version: tariff.version,
-        vat_bp: i64::from(tariff.vat_basis_points),
+        version: terms.rules.version,
+        vat_bp: i64::from(terms.prices.vat_basis_points),
         minutes,
-        price: tariff.price(u32::try_from(minutes).unwrap_or(0)),
+        price: terms.prices.price(u32::try_from(minutes).unwrap_or(0)),
+        expiry: terms.expiry,
+        zone: operator_zone(conn).await?,
     })
 }
 
-/// The price of a quote, if it is this project's, for these minutes, and still valid.
-pub(super) async fn quoted(
-    conn: &mut AnyConnection,
-    quote: &str,
-    project: &Settings,
-    minutes: i64,
-    now: UnixTime,
-) -> Result<Offer, AdminError> {
-    type Row = (i64, i64, i64, i64, i64);
-    let row: Option<Row> = sqlx::query_as(
-        "SELECT q.tariff_version_id, v.vat_bp, q.net_cents, q.vat_cents, q.valid_until
-         FROM quote q JOIN tariff_version v ON v.id = q.tariff_version_id
-         WHERE q.id = $1 AND q.project_id = $2 AND q.minutes = $3",
-    )
-    .bind(quote)
-    .bind(project.id)
-    .bind(minutes)
-    .fetch_optional(conn)
-    .await?;
-    let Some((version, vat_bp, net, vat, valid_until)) = row else {
-        return Err(Refusal::not_found("quote", quote).into());
-    };
-    if valid_until < now.as_ms() {
-        return Err(Refusal::QuoteExpired.into());
-    }
-    Ok(Offer {
-        quote: Some(quote.to_owned()),
-        version,
-        vat_bp,
-        minutes,
-        price: Price {
-            net: Cents::new(net),
-            vat: Cents::new(vat),
-            gross: Cents::new(net + vat),
-            free: net == 0,
-        },
-    })
-}
-
-/// Open invoice lines and this purchase together stay within the operator's limit.
-pub(super) async fn within_limit(conn: &mut AnyConnection, offer: &Offer) -> Result<(), AdminError> {
-    let (limit, open): (Option<i64>, i64) = sqlx::query_as(
-        "SELECT o.credit_limit_cents, CAST(COALESCE((SELECT SUM(l.net_cents + l.vat_cents) FROM invoice_line l
-            JOIN invoice i ON i.id = l.invoice_id WHERE i.operator_id = o.id AND i.state = 'open'), 0) AS BIGINT)
-         FROM operator o WHERE o.id = $1",
+/// Gross sum of the operator's open invoice lines, stornos included.
+pub(super) async fn open_cents(conn: &mut AnyConnection) -> Result<i64, StoreFault> {
+    let sum = sqlx::query_scalar(
+        "SELECT CAST(COALESCE(SUM(l.net_cents + l.vat_cents), 0) AS BIGINT) FROM invoice_line l
+         JOIN invoice i ON i.id = l.invoice_id WHERE i.operator_id = $1 AND i.state = 'open'",
     )
     .bind(OPERATOR)
     .fetch_one(conn)
     .await?;
-    match limit {
-        Some(limit_cents) if open.saturating_add(offer.price.gross.get()) > limit_cents => {
-            Err(Refusal::OverLimit { limit_cents }.into())
-        }
-        Some(_) | None => Ok(()),
-    }
+    Ok(sum)
 }
 
 /// Purchase, entry and invoice line.
@@ -131,7 +248,32 @@ pub(super) async fn sell(
         at: act.now,
     };
     write_entry(conn, &entry).await?;
-    let today = local(act.now, &zone_named(&operator_zone(conn).await?));
+    let invoice = open_invoice(conn, act.now).await?;
+    sqlx::query(
+        "INSERT INTO invoice_line (invoice_id, purchase_id, text, minutes, net_cents, vat_cents, vat_bp, at, talk_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    )
+    .bind(invoice)
+    .bind(purchase)
+    .bind(line_text(serial, offer.minutes))
+    .bind(offer.minutes)
+    .bind(offer.price.net.get())
+    .bind(offer.price.vat.get())
+    .bind(offer.vat_bp)
+    .bind(act.now.as_ms())
+    .bind(offer.minutes * 60_000)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+pub(super) fn line_text(serial: &str, minutes: i64) -> String {
+    format!("Karte {serial}, {minutes} Minuten")
+}
+
+/// The operator's open invoice of the local month, begun if there is none.
+pub(super) async fn open_invoice(conn: &mut AnyConnection, now: UnixTime) -> Result<i64, StoreFault> {
+    let today = local_date(now, &operator_zone(conn).await?);
     let period = format!("{:04}-{:02}", today.year(), today.month());
     sqlx::query(
         "INSERT INTO invoice (operator_id, period, created_at) VALUES ($1, $2, $3)
@@ -139,100 +281,15 @@ pub(super) async fn sell(
     )
     .bind(OPERATOR)
     .bind(&period)
-    .bind(act.now.as_ms())
+    .bind(now.as_ms())
     .execute(&mut *conn)
     .await?;
-    sqlx::query(
-        "INSERT INTO invoice_line (invoice_id, purchase_id, text, minutes, net_cents, vat_cents, vat_bp, at)
-         SELECT id, $1, $2, $3, $4, $5, $6, $7 FROM invoice
-         WHERE operator_id = $8 AND period = $9 AND state = 'open'",
+    let id = sqlx::query_scalar(
+        "SELECT id FROM invoice WHERE operator_id = $1 AND period = $2 AND state = 'open'",
     )
-    .bind(purchase)
-    .bind(format!("Karte {serial}, {} Minuten", offer.minutes))
-    .bind(offer.minutes)
-    .bind(offer.price.net.get())
-    .bind(offer.price.vat.get())
-    .bind(offer.vat_bp)
-    .bind(act.now.as_ms())
     .bind(OPERATOR)
     .bind(&period)
-    .execute(conn)
+    .fetch_one(conn)
     .await?;
-    Ok(())
-}
-
-impl super::Store {
-    /// Minutes since midnight, in the operator's time zone.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn local_minute(&self, now: UnixTime) -> Result<i64, StoreFault> {
-        let mut conn = self.pool().acquire().await?;
-        let time = local(now, &zone_named(&operator_zone(&mut conn).await?));
-        Ok(i64::from(time.hour()) * 60 + i64::from(time.minute()))
-    }
-}
-
-async fn operator_zone(conn: &mut AnyConnection) -> Result<String, StoreFault> {
-    let zone = sqlx::query_scalar("SELECT time_zone FROM operator WHERE id = $1")
-        .bind(OPERATOR)
-        .fetch_one(conn)
-        .await?;
-    Ok(zone)
-}
-
-/// A machine without the zone database gets central European winter time, which is right on 31 December.
-fn zone_named(name: &str) -> TimeZone {
-    TimeZone::get(name).unwrap_or_else(|_| TimeZone::fixed(Offset::constant(1)))
-}
-
-fn local(at: UnixTime, zone: &TimeZone) -> DateTime {
-    zone.to_datetime(Timestamp::from_millisecond(at.as_ms()).unwrap_or(Timestamp::UNIX_EPOCH))
-}
-
-/// End of 31 December of the tariff's n-th year after `now`, in the operator's zone (I14).
-pub(super) async fn expires_at(
-    conn: &mut AnyConnection,
-    project: i64,
-    now: UnixTime,
-) -> Result<Option<i64>, StoreFault> {
-    let years: i64 = sqlx::query_scalar(
-        "SELECT v.expiry_years FROM project p JOIN tariff_version v ON v.id = p.tariff_version_id WHERE p.id = $1",
-    )
-    .bind(project)
-    .fetch_one(&mut *conn)
-    .await?;
-    let zone = operator_zone(conn).await?;
-    Ok(end_of_year(now, years, &zone))
-}
-
-fn end_of_year(now: UnixTime, years: i64, zone: &str) -> Option<i64> {
-    let zone = zone_named(zone);
-    let year = i16::try_from(i64::from(local(now, &zone).year()) + years + 1).ok()?;
-    if years == 0 || year > 9999 {
-        return None;
-    }
-    let midnight = zone.to_timestamp(date(year, 1, 1).at(0, 0, 0, 0)).ok()?;
-    Some(midnight.as_millisecond())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cards_expire_with_the_third_year_after_purchase_in_local_time() {
-        for (bought, years, want) in [
-            ("2025-11-25T08:15:00Z", 3, Some("2028-12-31T23:00:00Z")),
-            ("2025-12-31T22:59:59Z", 3, Some("2028-12-31T23:00:00Z")),
-            ("2025-12-31T23:00:00Z", 3, Some("2029-12-31T23:00:00Z")),
-            ("2025-07-01T00:00:00Z", 1, Some("2026-12-31T23:00:00Z")),
-            ("2025-07-01T00:00:00Z", 0, None),
-        ] {
-            let now = UnixTime::from_ms(bought.parse::<Timestamp>().unwrap().as_millisecond());
-            let got = end_of_year(now, years, "Europe/Berlin")
-                .map(|ms| Timestamp::from_millisecond(ms).unwrap().to_string());
-            assert_eq!(got.as_deref(), want, "{bought} + {years}");
-        }
-    }
+    Ok(id)
 }

@@ -7,6 +7,7 @@ mod config;
 mod daemon;
 mod database;
 mod ladders;
+mod money;
 mod nodes;
 mod pins;
 mod prompts;

@@ -1046,7 +1046,7 @@ async fn purchases_are_refused_in_words(on: Kind) {
     assert_eq!(quote.valid_until, "2025-11-25T08:15:00.000Z");
     assert_eq!(
         refused(buy(6, "", Some(&quote.quote)).await),
-        "quote_not_found",
+        "quote_mismatch",
         "another amount"
     );
     buy(5, "", Some(&quote.quote)).await.unwrap();

@@ -5,6 +5,7 @@
 //! the memory that they need. What rows cannot show stands in `rules::ELSEWHERE` with its proof.
 
 mod chains;
+mod money;
 mod rules;
 
 use sqlx::AnyConnection;
@@ -289,7 +290,7 @@ async fn examine(
         Dialect::Sqlite => &rules::SQLITE_RULES,
         Dialect::Postgres => &[],
     };
-    for rule in rules::RULES.iter().chain(own) {
+    for rule in rules::RULES.iter().chain(&money::RULES).chain(own) {
         found.tried((rule.id, rule.says));
         ask(conn, rule, now, &steps, &mut found).await?;
     }

@@ -304,7 +304,7 @@ pub(super) const ELSEWHERE: [(&str, &str); 9] = [
     ),
 ];
 
-const fn rule(id: &'static str, says: &'static str, span: Span, sql: &'static str) -> Rule {
+pub(super) const fn rule(id: &'static str, says: &'static str, span: Span, sql: &'static str) -> Rule {
     Rule {
         id,
         says,

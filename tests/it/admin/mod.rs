@@ -2,5 +2,6 @@
 
 pub mod desk;
 mod guide;
+mod money;
 mod process;
 mod shell;

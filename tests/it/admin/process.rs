@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::desk::Desk;
 
-async fn cardline(socket: &Path, args: &[&str]) -> Output {
+pub async fn cardline(socket: &Path, args: &[&str]) -> Output {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cardline"));
     command
         .args(args)
@@ -22,16 +22,16 @@ async fn cardline(socket: &Path, args: &[&str]) -> Output {
         .unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-fn code(output: &Output) -> i32 {
+pub fn code(output: &Output) -> i32 {
     output.status.code().unwrap()
 }
 
 /// Standard output holds exactly one JSON document.
-fn document(output: &Output) -> Value {
+pub fn document(output: &Output) -> Value {
     let out = text(&output.stdout);
     assert_eq!(out.matches('\n').count(), 1, "one line: {out:?}");
     serde_json::from_str(&out).unwrap()
