@@ -64,8 +64,8 @@ fn files(verb: &CardVerb) -> Option<Files> {
 }
 
 /// Whether `verb` is one of these.
-pub fn has_files(verb: &ClientVerb) -> bool {
-    matches!(verb, ClientVerb::Card(verb) if files(verb).is_some())
+pub fn has_files(verb: &CardVerb) -> bool {
+    files(verb).is_some()
 }
 
 pub async fn run(client: &Client, global: &Global, verb: &ClientVerb) -> Exit {

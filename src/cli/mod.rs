@@ -116,7 +116,9 @@ async fn run(global: &Global, verb: ClientVerb) -> Exit {
             )
             .await
         }
-        verb if files::has_files(&verb) => files::run(&client, global, &verb).await,
+        ClientVerb::Card(card) if files::has_files(&card) => {
+            files::run(&client, global, &ClientVerb::Card(card)).await
+        }
         verb @ (ClientVerb::Project(_)
         | ClientVerb::Tariff(_)
         | ClientVerb::Operator(_)

@@ -1,6 +1,7 @@
 //! Many cards at once: a batch of equal ones, or those of a file. All of them with their purchases,
 //! entries, invoice lines and audit rows in one `db_tx`, or none.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::AnyConnection;
@@ -138,8 +139,8 @@ impl Store {
         let mut offers = BTreeMap::new();
         let mut gross = 0_i64;
         for wish in &wishes {
-            if !offers.contains_key(&wish.minutes) {
-                offers.insert(wish.minutes, offer(conn, project.id, wish.minutes).await?);
+            if let Entry::Vacant(place) = offers.entry(wish.minutes) {
+                place.insert(offer(conn, project.id, wish.minutes).await?);
             }
             let price = offers
                 .get(&wish.minutes)
