@@ -45,6 +45,18 @@ use socket::{Actor, DoorFault, TcpDoor, UnixDoor};
 /// A question that `main.rs` answers; the text of an error is for the log or the operator.
 pub type Hook = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
 
+/// The database as calls find it, and what waits for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreState {
+    /// `None`: it takes writes.
+    pub away_since: Option<UnixTime>,
+    /// Orders that wait in the local journal.
+    pub journal_entries: usize,
+    pub journal_oldest_at: Option<UnixTime>,
+    /// Orders kept as evidence, since the books say otherwise.
+    pub journal_rejected: usize,
+}
+
 /// What the commands work with.
 pub struct Admin {
     pub store: Store,
@@ -55,6 +67,7 @@ pub struct Admin {
     pub refresh_directory: Hook,
     /// Reads the configuration file again; the text of a refusal is shown to the operator.
     pub reload: Hook,
+    pub store_state: Box<dyn Fn() -> StoreState + Send + Sync>,
     pub started_at: UnixTime,
     /// What TCP clients must show; `None` lets none of them in.
     pub token: Option<Secret<String>>,

@@ -45,12 +45,23 @@ struct Tail {
 
 async fn status(State(admin): State<Arc<Admin>>) -> Outcome {
     let status = switch_status(&admin).await?;
-    let nodes = admin.store.nodes().await;
-    let mut document = status_json(&admin, &status, nodes.is_ok());
-    document["nodes"] = json!(nodes.unwrap_or_default());
+    let nodes = match (admin.store_state)().away_since {
+        None => admin.store.nodes().await.unwrap_or_default(),
+        Some(_) => Vec::new(),
+    };
+    let mut document = status_json(&admin, &status);
+    document["nodes"] = json!(nodes);
     // Without a database there is no verdict to show, and everything else is worth showing.
-    document["last_check"] = json!(admin.store.last_check().await.unwrap_or_default());
-    document["pin_attacks"] = json!(admin.store.pin_attacks().await.unwrap_or_default());
+    let check = match (admin.store_state)().away_since {
+        None => admin.store.last_check().await.unwrap_or_default(),
+        Some(_) => None,
+    };
+    document["last_check"] = json!(check);
+    let attacks = match (admin.store_state)().away_since {
+        None => admin.store.pin_attacks().await.unwrap_or_default(),
+        Some(_) => Vec::new(),
+    };
+    document["pin_attacks"] = json!(attacks);
     Ok(Answer::ok(document))
 }
 
@@ -66,7 +77,7 @@ async fn drain(State(admin): State<Arc<Admin>>, actor: Actor, _: Json<Nothing>) 
         .audit_add(&admin.act(actor, None), "system.drain", "switch")
         .await?;
     let status = switch_status(&admin).await?;
-    Ok(Answer::ok(status_json(&admin, &status, true)))
+    Ok(Answer::ok(status_json(&admin, &status)))
 }
 
 async fn reload(State(admin): State<Arc<Admin>>, actor: Actor, _: Json<Nothing>) -> Outcome {
@@ -123,11 +134,10 @@ async fn live() -> Answer {
     Answer::ok(json!({ "live": true }))
 }
 
-/// Whether calls would be taken now: the database answers, the switch answers and is not drained.
+/// Whether calls would be taken now: the database takes writes, the switch answers and is not drained.
 async fn ready(State(admin): State<Arc<Admin>>) -> Outcome {
     let mut missing = Vec::new();
-    if let Err(why) = admin.store.ping().await {
-        tracing::warn!(%why, "not ready: the database does not answer");
+    if (admin.store_state)().away_since.is_some() {
         missing.push("store");
     }
     match switch_status(&admin).await {
@@ -164,7 +174,8 @@ async fn switch_status(admin: &Admin) -> Result<SwitchStatus, Problem> {
     }
 }
 
-fn status_json(admin: &Admin, status: &SwitchStatus, store: bool) -> Value {
+fn status_json(admin: &Admin, status: &SwitchStatus) -> Value {
+    let store = (admin.store_state)();
     let counters: BTreeMap<&str, u64> = status
         .counters
         .iter()
@@ -173,7 +184,13 @@ fn status_json(admin: &Admin, status: &SwitchStatus, store: bool) -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "started_at": time_text(admin.started_at),
-        "store": if store { "up" } else { "down" },
+        "store": if store.away_since.is_none() { "up" } else { "down" },
+        "store_away_since": store.away_since.map(time_text),
+        "journal": {
+            "entries": store.journal_entries,
+            "oldest_at": store.journal_oldest_at.map(time_text),
+            "rejected": store.journal_rejected,
+        },
         "node": admin.store.node(),
         "epoch": admin.store.epoch(),
         "draining": status.draining,

@@ -78,6 +78,44 @@ pub enum EndCause {
 }
 
 impl EndCause {
+    /// In the order of the variants.
+    pub const ALL: [EndCause; 29] = [
+        EndCause::NoNumber,
+        EndCause::Forbidden,
+        EndCause::Capacity,
+        EndCause::Codec,
+        EndCause::NoDtmf,
+        EndCause::PinNone,
+        EndCause::PinFailed,
+        EndCause::Locked,
+        EndCause::CardEmpty,
+        EndCause::CardState,
+        EndCause::CardInUse,
+        EndCause::Closed,
+        EndCause::Busy,
+        EndCause::NoAnswer,
+        EndCause::Declined,
+        EndCause::BadTarget,
+        EndCause::TrunkDown,
+        EndCause::NotAccepted,
+        EndCause::NoMedia,
+        EndCause::MediaLost,
+        EndCause::CreditEnd,
+        EndCause::AdvisorBye,
+        EndCause::CallerBye,
+        EndCause::AdminKill,
+        EndCause::MaxCall,
+        EndCause::StoreDown,
+        EndCause::CrashRecovered,
+        EndCause::Activated,
+        EndCause::Internal,
+    ];
+
+    /// Reads what `as_str` gives.
+    pub fn parse(word: &str) -> Option<EndCause> {
+        EndCause::ALL.into_iter().find(|cause| cause.as_str() == word)
+    }
+
     pub const fn as_str(self) -> &'static str {
         match self {
             EndCause::NoNumber => "no_number",
@@ -110,5 +148,20 @@ impl EndCause {
             EndCause::Activated => "activated",
             EndCause::Internal => "internal",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_cause_has_a_word_of_its_own_and_is_read_back() {
+        for (n, cause) in EndCause::ALL.into_iter().enumerate() {
+            assert_eq!(cause as usize, n, "ALL lists the variants in their order");
+            assert_eq!(EndCause::parse(cause.as_str()), Some(cause));
+        }
+        // The last variant: one that is added behind it must be added to ALL.
+        assert_eq!(EndCause::ALL.last(), Some(&EndCause::Internal));
     }
 }

@@ -5,6 +5,7 @@
 
 mod args;
 pub mod client;
+mod daemon;
 mod drain;
 mod files;
 mod layout;

@@ -1,14 +1,13 @@
 //! Answers as people read them: aligned text, local times, mm:ss.
 
-use std::fmt::Write;
-
 use serde_json::Value;
 
 use super::args::Lang;
+use super::daemon::{audit, status};
 use super::layout::{facts, lines, rows, table};
-use super::render_books::{last_check, ledger_check, pin_attacks};
+use super::render_books::ledger_check;
 use super::render_money as money;
-use super::text::{cell, cell_rest, cell_time, clean, euros, last_day, local, rest};
+use super::text::{cell, cell_rest, cell_time, clean, euros, last_day, rest};
 use super::words::{CARD_STATES, counted, word};
 
 /// Which answer to expect.
@@ -408,53 +407,6 @@ fn call(document: &Value, lang: Lang) -> String {
         ));
     }
     text
-}
-
-fn status(document: &Value, lang: Lang) -> String {
-    let mut text = facts(
-        lang,
-        &[
-            ("Version", cell(document, "version")),
-            ("läuft seit", cell_time(document, "started_at")),
-            ("Datenbank", cell(document, "store")),
-            ("nimmt keine Anrufe mehr", cell(document, "draining")),
-            ("Anrufe", cell(document, "calls")),
-            ("davon im Gespräch", cell(document, "bridged")),
-            ("längste Restzeit", cell_rest(document, "longest_rest_ms")),
-            ("freie Portpaare", cell(document, "free_ports")),
-            ("SIP-Legs", cell(document, "legs")),
-            ("SIP-Transaktionen", cell(document, "transactions")),
-            ("Bücher geprüft", last_check(document, lang)),
-            ("PIN-Angriff", pin_attacks(document)),
-        ],
-    );
-    for (name, count) in document
-        .get("counters")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-    {
-        // Writing to a string cannot fail.
-        if writeln!(text, "  {:<20} {count}", clean(name)).is_err() {
-            return text;
-        }
-    }
-    text
-}
-
-fn audit(document: &Value, lang: Lang) -> String {
-    let mut out = table(lang, &["Zeit", "wer", "was", "woran", "vorher", "nachher"]);
-    for row in rows(document, "audit") {
-        out.add_row([
-            local(row.get("at").and_then(Value::as_str)),
-            cell(row, "actor"),
-            cell(row, "action"),
-            cell(row, "subject"),
-            cell(row, "before"),
-            cell(row, "after"),
-        ]);
-    }
-    lines(&out)
 }
 
 #[cfg(test)]

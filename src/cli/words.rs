@@ -29,7 +29,7 @@ pub const CARD_STATES: [&str; 6] = [
     "storniert",
 ];
 
-const ENGLISH: [(&str, &str); 115] = [
+const ENGLISH: [(&str, &str); 119] = [
     ("Angebot", "Quote"),
     ("Angriffsjahre je Treffer", "Years of attack per hit"),
     ("Anker", "Anchor"),
@@ -46,7 +46,11 @@ const ENGLISH: [(&str, &str); 115] = [
     ("Buchung", "entry"),
     ("Buchungen", "entries"),
     ("Bücher geprüft", "Books checked"),
+    ("  fort seit", "  away since"),
+    ("  seit", "  since"),
+    ("  verworfen", "  rejected"),
     ("Datenbank", "Database"),
+    ("Journal: wartet", "Journal: waiting"),
     ("Ende", "End"),
     ("Freischalten und Beratung", "Activation and consultation"),
     ("Gespräch", "Talk"),

@@ -103,6 +103,9 @@ pub struct StoreConfig {
     /// 32 random bytes that PINs are hashed and encrypted with; made at the first start. Default:
     /// `pin.key` beside the SQLite file. `CARDLINE_PIN_KEY` (64 hex digits) goes before it.
     pub pin_key_file: Option<PathBuf>,
+    /// Orders that the database does not take wait in this file. Default: `.journal` behind the name of
+    /// the SQLite file, `/var/lib/cardline/cardline.journal` for PostgreSQL.
+    pub journal: Option<PathBuf>,
     /// A setup question that the store does not answer in this time is asked once more, then refused.
     #[serde(deserialize_with = "seconds", rename = "timeout_s")]
     pub timeout: Duration,
@@ -118,6 +121,7 @@ impl Default for StoreConfig {
         StoreConfig {
             url: "sqlite:///var/lib/cardline/cardline.db".to_owned(),
             pin_key_file: None,
+            journal: None,
             timeout: Duration::from_secs(2),
             check_at: Some((3, 30)),
             writers: 8,

@@ -1,5 +1,5 @@
-//! What happens by the hour rather than by the call: expiry of reservations and of cards, and the
-//! directory.
+//! What happens by the hour rather than by the call: expiry of reservations and of cards, the
+//! directory, and the removal of what is past its time.
 //!
 //! Deliberately absent: webhooks and self-checks.
 
@@ -120,6 +120,7 @@ pub async fn run(
         }
         if rounds.is_multiple_of(ROUNDS_OF_AN_HOUR) {
             lapse(&store, now).await;
+            clean_up(&store, now).await;
         }
         rounds = rounds.wrapping_add(1);
         if let Err(fault) = directories.refresh().await {
@@ -134,6 +135,15 @@ async fn lapse(store: &Store, now: Now) {
         Ok(done) if done.cards > 0 => tracing::info!(?done, "cards expired with a rest; it is booked out"),
         Ok(_) => {}
         Err(fault) => tracing::error!(%fault, "cannot book out expired cards"),
+    }
+}
+
+async fn clean_up(store: &Store, now: Now) {
+    match store.clean_up(now).await {
+        Ok(removed) => tracing::debug!(?removed, "cleaned up"),
+        Err(fault) => {
+            tracing::error!(%fault, "cannot remove what is past its time; the next hour tries again")
+        }
     }
 }
 

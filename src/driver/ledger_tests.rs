@@ -4,6 +4,7 @@ use std::sync::mpsc::{Receiver, channel};
 use super::*;
 use crate::card::Settlement;
 use crate::card::ledger::Reservation;
+use crate::driver::order::name;
 use crate::driver::{Event, Queue, inbox};
 use crate::ids::{CardId, NumberId, OpId, ProjectId};
 use crate::secret::Pin;
@@ -18,10 +19,11 @@ enum Try {
     Answers,
     Fails,
     Hangs,
+    Panics,
 }
 
 /// One try of a question; real time, since nothing is asserted about it.
-const TIMEOUT: Duration = Duration::from_millis(40);
+const TIMEOUT: Duration = Duration::from_millis(100);
 /// A wait that long is a failure; nothing waits for it when all is well.
 const FAILED: Duration = Duration::from_secs(20);
 
@@ -30,9 +32,16 @@ struct Bench {
     desk: Desk,
     queue: Queue,
     asked: Receiver<&'static str>,
+    watch: StoreWatch,
 }
 
+/// Without a journal.
 fn bench(script: &[Try]) -> Bench {
+    let none: Apply = Box::new(|_, order| panic!("{order:?} was in no journal"));
+    bench_with(script, Journal::without_file(), none)
+}
+
+fn bench_with(script: &[Try], journal: Journal, apply: Apply) -> Bench {
     let (inbox, queue) = inbox();
     let (log, asked) = channel();
     let script = Mutex::new(VecDeque::from(script.to_vec()));
@@ -42,17 +51,33 @@ fn bench(script: &[Try]) -> Bench {
         Box::pin(async move {
             match next {
                 Try::Answers => Ok(answer(&request)),
-                Try::Fails => Err(StoreFault::Damaged {
-                    what: "test".to_owned(),
-                }),
+                Try::Fails => Err(Arc::new(fault())),
                 Try::Hangs => std::future::pending().await,
+                Try::Panics => panic!("planted"),
             }
         })
     });
+    let watch = StoreWatch::default();
+    let tools = Tools {
+        ask,
+        apply,
+        epoch: Box::new(|| 5),
+        journal,
+        watch: watch.clone(),
+        clock: Clock::start(),
+        timeout: TIMEOUT,
+    };
     Bench {
-        desk: Desk::new(ask, inbox, Handle::current(), TIMEOUT),
+        desk: Desk::new(tools, inbox, Handle::current()),
         queue,
         asked,
+        watch,
+    }
+}
+
+fn fault() -> StoreFault {
+    StoreFault::Damaged {
+        what: "test".to_owned(),
     }
 }
 
@@ -233,4 +258,105 @@ async fn a_grant_that_comes_when_the_switch_is_gone_is_given_back() {
     assert!(bench.desk.submit(LedgerId(1), reserve()));
     assert_eq!(bench.asked.recv_timeout(FAILED), Ok("reserve"));
     assert_eq!(bench.asked.recv_timeout(FAILED), Ok("settle"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_try_that_panics_is_a_try_that_failed() {
+    let bench = bench(&[Try::Panics, Try::Panics, Try::Panics]);
+    bench.submit(1, settle());
+    bench.submit(2, check_pin());
+    assert_eq!(bench.answers(), [(1, "done"), (2, "done")]);
+    assert_eq!(bench.watch.away_since(), None, "the database is not to blame");
+}
+
+/// A journal in a folder, and a store out of the journal that follows a script of its own.
+fn journal(dir: &tempfile::TempDir) -> Journal {
+    Journal::open(&dir.path().join("journal"), 1 << 20).unwrap()
+}
+
+fn applies(script: Vec<Result<Applied, StoreFault>>) -> (Apply, Receiver<(i64, &'static str)>) {
+    let (log, applied) = channel();
+    let script = Mutex::new(VecDeque::from(script));
+    let apply: Apply = Box::new(move |epoch, order| {
+        log.send((epoch, name(&order))).ok();
+        let next = script.lock().unwrap().pop_front();
+        let next = next.unwrap_or(Ok(Applied::Done(LedgerReply::Done)));
+        Box::pin(async move { next })
+    });
+    (apply, applied)
+}
+
+fn away() -> StoreFault {
+    StoreFault::Unknown {
+        what: "away".to_owned(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_failed_is_written_down_and_answered_before_the_database_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let hangs_on: Apply = Box::new(|_, _| Box::pin(std::future::pending()));
+    let desk = journal(&dir);
+    let bench = bench_with(&[Try::Hangs], desk.clone(), hangs_on);
+    for (id, order) in [(1, checkpoint(10)), (2, settle())] {
+        bench.submit(id, order);
+    }
+    assert_eq!(bench.answers(), [(1, "done"), (2, "done")]);
+    assert_eq!(desk.counts().entries, 2, "both wait on the disk");
+    assert!(bench.watch.away_since().is_some());
+    // A later order of the call goes the same way, behind them; a question does not wait for ever.
+    bench.submit(3, settle());
+    bench.submit(4, check_pin());
+    let mut later: [(u64, &str); 2] = bench.answers();
+    later.sort_unstable();
+    assert_eq!(later, [(3, "done"), (4, "unavailable")]);
+    assert_eq!(bench.asked(), ["checkpoint"], "from the journal on another way");
+    // A killed daemon leaves them to the next one.
+    desk.close();
+    let left = journal(&dir).take_left();
+    let names: Vec<&str> = left.iter().map(|entry| name(&entry.order)).collect();
+    assert_eq!(names, ["checkpoint", "settle", "settle"]);
+    assert!(left.iter().all(|entry| entry.epoch == 5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_journal_goes_into_the_books_in_order_and_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (apply, applied) = applies(vec![Err(away()), Ok(Applied::Known), Err(away())]);
+    let desk = journal(&dir);
+    let bench = bench_with(&[Try::Hangs, Try::Fails], desk.clone(), apply);
+    bench.submit(1, checkpoint(10));
+    bench.submit(2, settle());
+    assert_eq!(bench.answers(), [(1, "done"), (2, "done")]);
+    assert_eq!(bench.desk.flush(FAILED).await, 0);
+    let found: Vec<(i64, &str)> = applied.try_iter().collect();
+    let (checkpoint, settle) = ((5, "checkpoint"), (5, "settle"));
+    assert_eq!(found, [checkpoint, checkpoint, settle, settle]);
+    desk.close();
+    assert_eq!(desk.counts(), crate::driver::journal::Counts::default());
+    assert_eq!(
+        bench.queue.next_waiting().map(|_| ()),
+        None,
+        "each was answered once"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_books_refuse_is_kept_as_evidence_and_holds_nobody_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut script = vec![Ok(Applied::Rejected("it is expired already".to_owned()))];
+    script.extend((0..MOST_REFUSED).map(|_| Err(fault())));
+    let (apply, _applied) = applies(script);
+    let desk = journal(&dir);
+    let bench = bench_with(&[Try::Hangs, Try::Fails], desk.clone(), apply);
+    bench.submit(1, settle());
+    bench.submit(2, checkpoint(10));
+    assert_eq!(bench.answers(), [(1, "done"), (2, "done")]);
+    assert_eq!(bench.desk.flush(FAILED).await, 0);
+    desk.close();
+    let counts = desk.counts();
+    assert_eq!((counts.entries, counts.rejected), (0, 2));
+    let evidence = std::fs::read_to_string(dir.path().join("journal.rejected")).unwrap();
+    assert!(evidence.contains("it is expired already"), "{evidence}");
+    assert!(evidence.contains("damaged: test"), "{evidence}");
 }

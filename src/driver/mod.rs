@@ -8,19 +8,25 @@
 //! ```
 //! A datagram is dropped when too many wait; everything else has room of its own in the queue.
 //!
+//! An order that the database does not take goes to the journal, a file of our own.
+//!
 //! Deliberately absent: every decision. What a call does is the switch's matter.
 
 pub mod clock;
+pub mod gather;
 pub mod jobs;
+pub mod journal;
 pub mod keeper;
 pub mod lease;
 pub mod ledger;
 pub mod media;
 pub mod night;
+mod order;
 pub mod prompts;
 pub mod run;
 pub mod shutdown;
 pub mod sip_udp;
+pub mod store_watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

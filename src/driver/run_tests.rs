@@ -15,7 +15,10 @@ use crate::card::tariff::Tariff;
 use crate::card::{LedgerRequest, LineVerdict, PinVerdict};
 use crate::config::{CalledFrom, Cidr, Config, NumberFormat, TrunkConfig};
 use crate::driver::inbox;
+use crate::driver::journal::Journal;
+use crate::driver::ledger::Tools;
 use crate::driver::media::{MediaPlan, Reporting};
+use crate::driver::store_watch::StoreWatch;
 use crate::ids::{CallKey, NumberId, ProjectId};
 use crate::media::bank::PromptBank;
 use crate::media::{MediaLimits, PromptSetId};
@@ -74,12 +77,7 @@ impl Bench {
             sip,
             ports: media.refill(),
             media,
-            ledger: Desk::new(
-                ledger(&books),
-                inbox.clone(),
-                runtime.handle().clone(),
-                Duration::from_secs(2),
-            ),
+            ledger: Desk::new(tools(&books), inbox.clone(), runtime.handle().clone()),
             answer: Box::new(|_, _| {}),
             publish: Box::new(|_, _| {}),
         };
@@ -202,6 +200,18 @@ impl Bench {
 impl Drop for Bench {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn tools(books: &Arc<Mutex<Books>>) -> Tools {
+    Tools {
+        ask: ledger(books),
+        apply: Box::new(|_, order| panic!("nothing goes into the journal: {order:?}")),
+        epoch: Box::new(|| 1),
+        journal: Journal::without_file(),
+        watch: StoreWatch::default(),
+        clock: Clock::start(),
+        timeout: Duration::from_secs(2),
     }
 }
 

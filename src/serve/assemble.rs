@@ -7,24 +7,29 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+
 use super::{StartFault, read_config};
-use crate::admin::Hook;
 use crate::admin::feed::Feed;
 use crate::admin::live::SwitchPort;
+use crate::admin::{Hook, StoreState};
 use crate::call::CallRules;
 use crate::call::speech::Grammar;
-use crate::config::{AdminConfig, Config, TrunkConfig};
+use crate::config::{AdminConfig, Config, StoreConfig, TrunkConfig};
 use crate::driver::Inbox;
 use crate::driver::clock::Clock;
+use crate::driver::gather::{AskAll, gather};
 use crate::driver::jobs::{self, Directories, ReadDirectory};
-use crate::driver::ledger::Ask;
+use crate::driver::journal::{Journal, JournalFault};
+use crate::driver::ledger::{Ask, Desk, Tools};
 use crate::driver::media::MediaPlan;
 use crate::driver::night;
+use crate::driver::store_watch::StoreWatch;
 use crate::media::{MediaLimits, PromptSetId};
 use crate::secret::Secret;
 use crate::sip::Credentials;
 use crate::sip::endpoint::EndpointConfig;
-use crate::store::{Hold, Store, StoreFault};
+use crate::store::{self, Hold, Store, StoreFault};
 use crate::switch::SwitchConfig;
 
 /// The address that Contact, Via and descriptions name: as configured, else one that we listen on,
@@ -110,10 +115,69 @@ pub fn media(config: &Config, advertised: IpAddr) -> MediaPlan {
     }
 }
 
-pub fn ask(store: Store, clock: Clock) -> Ask {
-    Box::new(move |request| {
-        let store = store.clone();
-        Box::pin(async move { store.ledger(clock.now(), &request).await })
+/// Requests of many calls go to the store together.
+fn ask(store: &Store, clock: Clock, timeout: Duration) -> Ask {
+    let (batches, alone) = (store.clone(), store.clone());
+    let ask_all: AskAll = Box::new(move |requests| {
+        let store = batches.clone();
+        Box::pin(async move { store.ledger_all(clock.now(), &requests).await })
+    });
+    let ask_one: Ask = Box::new(move |request| {
+        let store = alone.clone();
+        Box::pin(async move { store.ledger(clock.now(), &request).await.map_err(Arc::new) })
+    });
+    gather(ask_all, ask_one, Handle::current(), timeout, BATCHES_AT_A_TIME)
+}
+
+/// The desk, between the loop and the store.
+pub fn desk(
+    store: &Store,
+    journal: &Journal,
+    watch: &StoreWatch,
+    inbox: Inbox,
+    clock: Clock,
+    timeout: Duration,
+) -> Desk {
+    let (late, epoch) = (store.clone(), store.clone());
+    let tools = Tools {
+        ask: ask(store, clock, timeout),
+        apply: Box::new(move |epoch, order| {
+            let store = late.clone();
+            Box::pin(async move { store.apply(clock.now(), epoch, &order).await })
+        }),
+        epoch: Box::new(move || epoch.epoch()),
+        journal: journal.clone(),
+        watch: watch.clone(),
+        clock,
+        timeout,
+    };
+    Desk::new(tools, inbox, Handle::current())
+}
+
+/// # Errors
+/// The journal cannot be used.
+pub fn journal(config: &StoreConfig) -> Result<Journal, JournalFault> {
+    let beside = || store::beside_sqlite(&config.url, ".journal");
+    let default = || match config.url.starts_with("sqlite:") {
+        true => beside(),
+        false => Some(PathBuf::from("/var/lib/cardline/cardline.journal")),
+    };
+    match config.journal.clone().or_else(default) {
+        Some(path) => Journal::open(&path, JOURNAL_LIMIT),
+        None => Ok(Journal::without_file()),
+    }
+}
+
+/// What `status` and health say of the database.
+pub fn store_state(watch: StoreWatch, journal: Journal) -> Box<dyn Fn() -> StoreState + Send + Sync> {
+    Box::new(move || {
+        let counts = journal.counts();
+        StoreState {
+            away_since: watch.away_since(),
+            journal_entries: counts.entries,
+            journal_oldest_at: counts.oldest_at,
+            journal_rejected: counts.rejected,
+        }
     })
 }
 
@@ -218,5 +282,9 @@ pub fn token_file(admin: &AdminConfig) -> PathBuf {
 
 /// An address of the documentation range (RFC 5737): any route to the world will do.
 const SOMEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
+/// Batches at the database at a time; those that come meanwhile make the next one larger.
+const BATCHES_AT_A_TIME: usize = 1;
+/// Bytes of a journal: some 200,000 orders.
+const JOURNAL_LIMIT: u64 = 64 << 20;
 /// How often a silent peer is asked whether it is still there.
 const PROBE_AGAIN: Duration = Duration::from_secs(5);

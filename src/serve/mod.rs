@@ -24,6 +24,7 @@ use crate::admin::{self, Admin, Doors};
 use crate::config::{Config, MediaConfig};
 use crate::driver::clock::{Clock, random_seed};
 use crate::driver::jobs::{self, Directories};
+use crate::driver::journal::{self, Journal, JournalFault};
 use crate::driver::lease::NodeDuty;
 use crate::driver::ledger::Desk;
 use crate::driver::media::{MediaPlane, Reporting};
@@ -32,6 +33,7 @@ use crate::driver::prompts::{self, PromptFault, Prompts};
 use crate::driver::run::{self, Parts};
 use crate::driver::shutdown::{Signals, insist};
 use crate::driver::sip_udp::{BindFault, SipSockets};
+use crate::driver::store_watch::{self, StoreWatch};
 use crate::driver::{self, Event, Inbox};
 use crate::media::MediaPort;
 use crate::now::IdSource;
@@ -50,6 +52,8 @@ pub enum StartFault {
     Prompts(#[from] PromptFault),
     #[error(transparent)]
     Store(#[from] StoreFault),
+    #[error(transparent)]
+    Journal(#[from] JournalFault),
     #[error("trunk \"{trunk}\": password_file {}: {source}", path.display())]
     Password {
         trunk: String,
@@ -84,6 +88,7 @@ pub struct Running {
     pub store: Store,
     /// Held until the store is closed.
     hold: Hold,
+    journal: Journal,
     inbox: Inbox,
     directories: Directories,
     desk: Desk,
@@ -108,6 +113,7 @@ pub async fn start(config: Config, file: Option<PathBuf>) -> Result<Running, Sta
         prompts,
         hold,
         store,
+        journal,
     } = outside(&config, clock).await?;
 
     let (inbox, queue) = driver::inbox();
@@ -123,12 +129,9 @@ pub async fn start(config: Config, file: Option<PathBuf>) -> Result<Running, Sta
     let mut media =
         MediaPlane::start(&plan, &bank, clock, &reporting, &mut ids).map_err(system("a media thread"))?;
     let ports = first_ports(&mut media, &config.media)?;
-    let desk = Desk::new(
-        assemble::ask(store.clone(), clock),
-        inbox.clone(),
-        Handle::current(),
-        config.store.timeout,
-    );
+    let watch = StoreWatch::default();
+    let patience = config.store.timeout;
+    let desk = assemble::desk(&store, &journal, &watch, inbox.clone(), clock, patience);
     // It waits in the queue until the loop begins.
     let directories = Directories::new(
         assemble::read_directory(store.clone(), prompts.sets, config.trunks.clone()),
@@ -160,6 +163,8 @@ pub async fn start(config: Config, file: Option<PathBuf>) -> Result<Running, Sta
         clock,
         hold,
         store,
+        journal,
+        watch,
         inbox,
         directories,
         desk,
@@ -188,6 +193,7 @@ struct Outside {
     prompts: Prompts,
     hold: Hold,
     store: Store,
+    journal: Journal,
 }
 
 async fn outside(config: &Config, clock: Clock) -> Result<Outside, StartFault> {
@@ -202,7 +208,13 @@ async fn outside(config: &Config, clock: Clock) -> Result<Outside, StartFault> {
     };
     let loading = load_prompts(config.prompts.dir.clone());
     let (prompts, store) = tokio::try_join!(loading, open_store(config))?;
+    let journal = assemble::journal(&config.store)?;
     store.claim(clock.now(), hold.instance()).await?;
+    // Before anything is settled at its checkpoint: the journal knows better.
+    let replayed = journal::replay(&journal, &store, clock.now()).await?;
+    if replayed != journal::Replayed::default() {
+        tracing::warn!(?replayed, "the journal of an earlier life is in the books");
+    }
     let recovered = store.recover(clock.now(), &[]).await?.ended;
     if recovered.calls > 0 || recovered.reservations > 0 {
         tracing::warn!(
@@ -217,6 +229,7 @@ async fn outside(config: &Config, clock: Clock) -> Result<Outside, StartFault> {
         prompts,
         hold,
         store,
+        journal,
     })
 }
 
@@ -227,6 +240,8 @@ struct Shells {
     clock: Clock,
     hold: Hold,
     store: Store,
+    journal: Journal,
+    watch: StoreWatch,
     inbox: Inbox,
     directories: Directories,
     desk: Desk,
@@ -243,7 +258,7 @@ impl Shells {
         (numbers, prompts): (usize, usize),
         ended: oneshot::Receiver<()>,
     ) -> Running {
-        let clock = self.clock;
+        let (clock, patience) = (self.clock, self.config.store.timeout);
         let admin_socket = self.config.admin.socket.clone();
         let check_at = self.config.store.check_at;
         let admin_http = doors.tcp.as_ref().map(|door| door.address);
@@ -254,6 +269,7 @@ impl Shells {
             clock: Box::new(move || clock.wall()),
             refresh_directory: assemble::refresh_hook(self.directories.clone()),
             reload: assemble::reload_hook(self.file, self.config),
+            store_state: assemble::store_state(self.watch.clone(), self.journal.clone()),
             started_at: clock.wall(),
             token: self.token,
             at_work: admin::Places::default(),
@@ -282,6 +298,8 @@ impl Shells {
             assemble::attacked(Arc::clone(&self.feed)),
             Arc::clone(&stop_jobs[0]),
         ));
+        let (store, stop) = (self.store.clone(), stop_admin.subscribe());
+        runtime.spawn(store_watch::run(store, self.watch, clock, patience, stop));
         Running {
             sip,
             admin_socket,
@@ -292,6 +310,7 @@ impl Shells {
             clock,
             store: self.store,
             hold: self.hold,
+            journal: self.journal,
             inbox: self.inbox,
             directories: self.directories,
             desk: self.desk,
@@ -363,13 +382,14 @@ impl Running {
         if left > 0 {
             tracing::error!(
                 left,
-                "orders did not reach the store; the next start settles their calls"
+                "orders did not reach the database; the journal gives them to the next start"
             );
         }
         if let Err(fault) = self.store.give_back().await {
             tracing::warn!(%fault, "the lease ends by itself");
         }
         self.store.close().await;
+        self.journal.close();
         drop(self.hold);
     }
 }

@@ -33,6 +33,9 @@ pub enum StoreFault {
     NodeHeld { node: String, seconds: i64 },
     #[error("database: {0}")]
     Sql(#[from] sqlx::Error),
+    /// No answer came; the order may have been carried out.
+    #[error("no answer: {what}")]
+    Unknown { what: String },
     /// A row that must exist is missing, or a column holds a word that the schema does not know.
     #[error("the database is damaged: {what}")]
     Damaged { what: String },
@@ -43,7 +46,7 @@ impl StoreFault {
     /// otherwise the fault is the request's own.
     pub fn is_away(&self) -> bool {
         match self {
-            StoreFault::Open { .. } | StoreFault::Fenced => true,
+            StoreFault::Open { .. } | StoreFault::Fenced | StoreFault::Unknown { .. } => true,
             StoreFault::Sql(sqlx::Error::Database(error)) => {
                 let code = error.code().unwrap_or_default();
                 // SQLite's extended codes carry the kind in their lowest byte.

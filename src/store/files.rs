@@ -167,6 +167,11 @@ pub(super) fn keep_private(url: &str) {
     }
 }
 
+/// The file whose name continues that of a SQLite database; `None` for any other.
+pub fn beside_sqlite(url: &str, suffix: &str) -> Option<PathBuf> {
+    sqlite_path(url).map(|path| beside(&path, suffix))
+}
+
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);

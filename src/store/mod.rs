@@ -24,7 +24,9 @@ mod expiry;
 mod fault;
 mod files;
 mod guard;
+mod housekeeping;
 mod lapse;
+mod late;
 mod ledger;
 mod lines;
 mod money_rows;
@@ -33,6 +35,7 @@ mod numbers;
 mod operator;
 mod origin;
 mod pin_key;
+mod probe;
 mod projects;
 mod purchase;
 mod recovery;
@@ -60,9 +63,11 @@ pub use batch::{Answered, shares};
 pub use card_batch::BATCH_MAX;
 pub use changes::Changes;
 pub use fault::{AdminError, Refusal, RefusalClass, StoreFault};
-pub use files::Hold;
+pub use files::{Hold, beside_sqlite};
 pub use guard::{PinAttack, PinWatch};
+pub use housekeeping::Removed;
 pub use lapse::Lapsed;
+pub use late::Applied;
 pub use money_rows::*;
 pub use node::{MARGIN, NodeRow, TTL};
 pub use pin_key::PinKey;
@@ -373,13 +378,13 @@ async fn prepare(conn: &mut AnyConnection, dialect: Dialect, durable: bool) -> R
         (Dialect::Sqlite, true) => &[
             "PRAGMA journal_mode = WAL",
             "PRAGMA synchronous = FULL",
-            "PRAGMA busy_timeout = 5000",
+            "PRAGMA busy_timeout = 1000",
             "PRAGMA foreign_keys = ON",
         ],
         (Dialect::Sqlite, false) => &[
             "PRAGMA journal_mode = WAL",
             "PRAGMA synchronous = OFF",
-            "PRAGMA busy_timeout = 5000",
+            "PRAGMA busy_timeout = 1000",
             "PRAGMA foreign_keys = ON",
         ],
         (Dialect::Postgres, _) => &[

@@ -221,10 +221,11 @@ impl Store {
         let left: Vec<Left> = sqlx::query_as(self.locking(
             "SELECT r.id, r.call, r.card_id, c.project_id, r.amount_ms, r.used_ms
              FROM reservation r JOIN card c ON c.id = r.card_id
-             WHERE r.state = 'open' AND r.valid_until + $1 < $2 ORDER BY r.id LIMIT 500",
+             WHERE r.state = 'open' AND r.id IN (SELECT o.id FROM reservation o
+                WHERE o.state = 'open' AND o.valid_until < $1 ORDER BY o.valid_until LIMIT 500)
+             ORDER BY r.id",
         ))
-        .bind(GRACE_MS)
-        .bind(clock)
+        .bind(clock.saturating_sub(GRACE_MS))
         .fetch_all(db.conn())
         .await?;
         let done = self.end_all(db.conn(), left, now, "expiry").await?;

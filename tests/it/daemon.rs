@@ -57,7 +57,7 @@ async fn a_talk_through_the_daemon_is_in_the_books_as_the_telephones_measured_it
 }
 
 /// A project with one number and one advisor; a card of ten minutes that the caller's line is bound to.
-async fn a_bound_card(socket: &Path, advisor: u16) -> String {
+pub(super) async fn a_bound_card(socket: &Path, advisor: u16) -> String {
     let target = format!("sip:advisor@127.0.0.1:{advisor}");
     for (path, body) in [
         (
@@ -101,11 +101,11 @@ async fn the_ended_call(socket: &Path) -> Value {
     }
 }
 
-async fn get(socket: &Path, path: &str) -> Value {
+pub(super) async fn get(socket: &Path, path: &str) -> Value {
     operate(socket, "GET", path, "").await
 }
 
-async fn post(socket: &Path, path: &str, body: Value) -> Value {
+pub(super) async fn post(socket: &Path, path: &str, body: Value) -> Value {
     operate(socket, "POST", path, &body.to_string()).await
 }
 
@@ -118,6 +118,12 @@ async fn operate(socket: &Path, method: &str, path: &str, body: &str) -> Value {
 
 /// Rings, talks, hangs up. Gives what a stopwatch at the advisor's telephone shows.
 fn talk(caller: &Phone, advisor: &Phone) -> Duration {
+    let (dialog, begin) = connect(caller, advisor);
+    hang_up(caller, advisor, &dialog, begin)
+}
+
+/// The caller is answered.
+pub(super) fn ring(caller: &Phone) -> (Dialog, SocketAddr) {
     let uri = format!("sip:{NUMBER}@{}", caller.daemon);
     let mut dialog = Dialog {
         uri: uri.clone(),
@@ -129,16 +135,23 @@ fn talk(caller: &Phone, advisor: &Phone) -> Duration {
     dialog.to = header(&answer, "To").to_owned();
     dialog.uri = between(header(&answer, "Contact"), "<", ">").to_owned();
     caller.request(&dialog, "ACK", 1, "");
-    let caller_rtp = audio(&answer);
+    (dialog, audio(&answer))
+}
 
+/// Rings and talks for a while; the stopwatch began with the advisor's answer.
+pub(super) fn connect(caller: &Phone, advisor: &Phone) -> (Dialog, Instant) {
+    let (dialog, caller_rtp) = ring(caller);
     let invite = advisor.hears("INVITE sip:advisor@");
     advisor.respond(&invite, "180 Ringing", "");
     advisor.respond(&invite, "200 OK", &advisor.description());
     let begin = stopwatch();
     advisor.hears("ACK ");
     both_speak(caller, caller_rtp, advisor, audio(&invite));
+    (dialog, begin)
+}
 
-    caller.request(&dialog, "BYE", 2, "");
+pub(super) fn hang_up(caller: &Phone, advisor: &Phone, dialog: &Dialog, begin: Instant) -> Duration {
+    caller.request(dialog, "BYE", 2, "");
     let bye = advisor.hears("BYE ");
     let measured = begin.elapsed();
     advisor.respond(&bye, "200 OK", "");
@@ -170,7 +183,7 @@ fn both_speak(caller: &Phone, caller_rtp: SocketAddr, advisor: &Phone, advisor_r
     }
 }
 
-struct Dialog {
+pub(super) struct Dialog {
     /// Request-URI.
     uri: String,
     from: String,
@@ -178,21 +191,21 @@ struct Dialog {
 }
 
 /// A telephone of two sockets.
-struct Phone {
+pub(super) struct Phone {
     sip: UdpSocket,
     rtp: UdpSocket,
     daemon: SocketAddr,
 }
 
 impl Phone {
-    fn new(daemon: SocketAddr) -> Phone {
+    pub(super) fn new(daemon: SocketAddr) -> Phone {
         let open = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let (sip, rtp) = (open(), open());
         sip.set_read_timeout(Some(FAILED)).unwrap();
         Phone { sip, rtp, daemon }
     }
 
-    fn sip_port(&self) -> u16 {
+    pub(super) fn sip_port(&self) -> u16 {
         self.sip.local_addr().unwrap().port()
     }
 
@@ -217,7 +230,7 @@ impl Phone {
         self.sip.send_to(text.as_bytes(), self.daemon).unwrap();
     }
 
-    fn respond(&self, request: &str, status: &str, body: &str) {
+    pub(super) fn respond(&self, request: &str, status: &str, body: &str) {
         let me = self.sip.local_addr().unwrap();
         let [via, from, to, call_id, cseq] =
             ["Via", "From", "To", "Call-ID", "CSeq"].map(|name| header(request, name));
@@ -231,7 +244,7 @@ impl Phone {
     }
 
     /// The next message that begins so, past others.
-    fn hears(&self, begin: &str) -> String {
+    pub(super) fn hears(&self, begin: &str) -> String {
         let mut buffer = [0; 4096];
         loop {
             let received = self.sip.recv_from(&mut buffer);
@@ -296,6 +309,6 @@ fn audio(message: &str) -> SocketAddr {
     clippy::disallowed_methods,
     reason = "the telephones measure by a clock of their own"
 )]
-fn stopwatch() -> Instant {
+pub(super) fn stopwatch() -> Instant {
     Instant::now()
 }

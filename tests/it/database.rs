@@ -65,6 +65,11 @@ impl Database {
         Database { kind, url, dir, name }
     }
 
+    /// What PostgreSQL calls it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// A connection beside the store's own.
     pub async fn raw(&self) -> sqlx::AnyConnection {
         sqlx::any::install_default_drivers();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use cardline::admin::feed::Feed;
 use cardline::admin::live::SwitchPort;
-use cardline::admin::{self, Admin, Doors, Places};
+use cardline::admin::{self, Admin, Doors, Places, StoreState};
 use cardline::ids::CardId;
 use cardline::now::UnixTime;
 use cardline::secret::Secret;
@@ -76,6 +76,7 @@ impl Desk {
                 Box::pin(async { Ok(()) })
             }),
             reload: Box::new(|| Box::pin(async { Err("cardline.toml: line 3".to_owned()) })),
+            store_state: Box::new(StoreState::default),
             started_at: NOW,
             token: Some(Secret::new(TOKEN.to_owned())),
             at_work: Places::default(),
