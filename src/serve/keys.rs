@@ -16,6 +16,17 @@ pub async fn rotate(file: &Path) -> Result<u64, String> {
     let _hold = Hold::take(url).map_err(words)?;
     let key = PinKey::find(url, config.store.pin_key_file.as_deref()).map_err(words)?;
     let store = Store::open(StoreOptions::new(url, key)).await.map_err(words)?;
+    let nodes = store.nodes().await.map_err(words)?;
+    if let Some(alive) = nodes
+        .iter()
+        .find(|node| node.lease_ms.is_some_and(|left| left > 0))
+    {
+        store.close().await;
+        return Err(format!(
+            "node {} serves this database; stop every cardline on it first",
+            alive.node
+        ));
+    }
     // Opening may have finished an earlier rotation, so the key is looked for again.
     let key = PinKey::find(url, config.store.pin_key_file.as_deref()).map_err(words)?;
     let next = key.next().map_err(words)?;

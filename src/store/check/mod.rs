@@ -288,11 +288,12 @@ async fn examine(
     let steps = call_steps(conn).await?;
     let own: &[Rule] = match dialect {
         Dialect::Sqlite => &rules::SQLITE_RULES,
-        Dialect::Postgres => &[],
+        Dialect::Postgres => &rules::POSTGRES_RULES,
     };
     for rule in rules::RULES.iter().chain(&money::RULES).chain(own) {
         found.tried((rule.id, rule.says));
-        ask(conn, rule, now, &steps, &mut found).await?;
+        let sql = rule.sql.replace("{clock}", dialect.clock());
+        ask(conn, rule, &sql, (now, &steps), &mut found).await?;
     }
     let anchor = walk_chains(conn, dialect, now, &mut found).await?;
     in_place(conn, dialect, &mut found).await?;
@@ -325,14 +326,13 @@ async fn examine(
 async fn ask(
     conn: &mut AnyConnection,
     rule: &Rule,
-    now: UnixTime,
-    call_steps: &[String],
+    sql: &str,
+    (now, call_steps): (UnixTime, &[String]),
     found: &mut Offences,
 ) -> Result<(), StoreFault> {
     let sql = format!(
-        "WITH found(what, card, call, row_id) AS ({}) SELECT what, card, call, CAST(row_id AS BIGINT) FROM found
-         WHERE $1 = $1 AND $2 = $2 AND $3 = $3 LIMIT $4",
-        rule.sql
+        "WITH found(what, card, call, row_id) AS ({sql}) SELECT what, card, call, CAST(row_id AS BIGINT) FROM found
+         WHERE $1 = $1 AND $2 = $2 AND $3 = $3 LIMIT $4"
     );
     let mut answers: Vec<Answer> = Vec::new();
     if rule.span == Span::Calls {

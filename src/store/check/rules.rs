@@ -270,6 +270,17 @@ pub(super) const SQLITE_RULES: [Rule; 2] = [
     ),
 ];
 
+/// Leases count where nodes share a database.
+pub(super) const POSTGRES_RULES: [Rule; 1] = [rule(
+    "L6",
+    "no reservation is a dead node's for long",
+    Reservations,
+    "SELECT 'node ' || r.node || ' has lost its lease', c.serial, r.call, r.id FROM reservation r
+     JOIN node n ON n.name = r.node AND n.epoch = r.epoch LEFT JOIN card c ON c.id = r.card_id
+     WHERE r.id > $2 AND r.id <= $3 AND r.state = 'open'
+        AND n.expires_at > 0 AND n.expires_at + 20000 < {clock}",
+)];
+
 /// What rows cannot show, and where it is proved instead.
 pub(super) const ELSEWHERE: [(&str, &str); 9] = [
     (
