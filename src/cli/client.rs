@@ -109,7 +109,11 @@ impl Client {
             let document = serde_json::from_slice(&body).map_err(|e| ClientFault::NotOurs(e.to_string()))?;
             Ok(Reply { status, document })
         };
-        tokio::time::timeout(PATIENCE, exchange)
+        let patience = match request.path.ends_with("/ledger/check") {
+            true => PATIENCE_FOR_ALL,
+            false => PATIENCE,
+        };
+        tokio::time::timeout(patience, exchange)
             .await
             .unwrap_or_else(|_| Err(ClientFault::Lost("timeout".to_owned())))
     }
@@ -177,3 +181,5 @@ impl Client {
 
 /// How long the daemon may take for one answer.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// For the check, which reads all books.
+const PATIENCE_FOR_ALL: Duration = Duration::from_secs(3600);
