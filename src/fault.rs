@@ -1,6 +1,18 @@
 //! Faults planted on purpose, so that the simulator can be tested itself: each is one line at the
 //! place where a careless change would make it, and each must be found (`tests/planted-faults`).
 //!
+//! The twenty of reliability.md §6 and their names here, where these differ: double post at BYE glare
+//! [`Fault::SettledTwice`], op_id missing `NewKeyPerRetry`, hold not released on CANCEL `KeptOnLeave`,
+//! deadline from INVITE `ClockFromInvite`, wall clock used `WallClock`, stale epoch accepted
+//! `StaleEpochAccepted`, 200 retransmit charged twice `AnswerChargedTwice`, checkpoint above grant
+//! `CheckpointAboveGrant`, 491 retry leaks timer `GlareKept`, port leak on 488 `PortKept`, second 2xx
+//! kept `SecondAnswerKept`, freeze then grant `FrozenThenGranted`, recharge lost while cutting
+//! `RechargeLost`, open_calls not lowered on crash `OpenCallKept`, settle uses memory not row
+//! `SettledFromMemory`, rounding up past grant `ChargedPastGrant`, refresh moves the deadline
+//! `RefreshMovesClock`, DTMF end packet counted twice `KeyCountedTwice`, response to a response
+//! `ResponseAnswered`. Expiry at UTC midnight is no matter of calls: the store's tests of the nights
+//! on which clocks change look for it.
+//!
 //! Without the feature `planted-faults` all of this is a constant `false`.
 
 /// One mistake that somebody could make (reliability.md §6).
@@ -43,6 +55,10 @@ pub enum Fault {
     SettledFromMemory,
     /// What a dead process had open still counts as a call on its card.
     OpenCallKept,
+    /// A node that others have taken over still writes (in the simulator's store).
+    StaleEpochAccepted,
+    /// A node that stood still beyond its lease goes on as if nothing had been (there too).
+    FrozenThenGranted,
 }
 
 /// Whether this fault was planted in this run.

@@ -53,6 +53,9 @@ pub struct CallBook {
     pub killed: Option<Nanos>,
     /// The store was slow or away at that time, for this node.
     pub blurred: bool,
+    /// Its node lost the lease, and others settled it at the last checkpoint. What its talk took after
+    /// that is nobody's: at most the rest of its grant.
+    taken: bool,
 }
 
 impl CallBook {
@@ -83,6 +86,7 @@ pub struct Books {
     pub renewing: BTreeMap<(CallKey, CardId), ((Place, LedgerId), OpId)>,
     /// Nodes that were killed or stood still: what was said to them may have been said to nobody.
     pub deaf: BTreeSet<usize>,
+    kills: Vec<(usize, Nanos)>,
     /// When they stood still.
     frozen: Vec<(usize, Nanos, Nanos)>,
 }
@@ -145,6 +149,14 @@ impl Books {
         self.calls.entry(call).or_default().lost.push(last);
     }
 
+    /// Others settle what this node has open.
+    pub fn taken(&mut self, node: usize, store: &Store) {
+        for (call, book) in &mut self.calls {
+            let closed = store.cdrs.get(call).is_some_and(|row| row.closing.is_some());
+            book.taken |= book.node == node && !closed;
+        }
+    }
+
     pub fn frozen(&mut self, node: usize, from: Nanos, to: Nanos) {
         self.deaf.insert(node);
         self.frozen.push((node, from, to));
@@ -161,6 +173,7 @@ impl Books {
     /// The process of this node is gone, with all its calls.
     pub fn killed(&mut self, now: Nanos, node: usize, store: &Store, calm: bool) {
         self.deaf.insert(node);
+        self.kills.push((node, now));
         self.renewing.retain(|_, ((place, _), _)| place.node != node);
         for (call, book) in &mut self.calls {
             let closed = store.cdrs.get(call).is_some_and(|row| row.closing.is_some());
@@ -201,7 +214,9 @@ impl Books {
                 .closing
                 .as_ref()
                 .unwrap_or_else(|| panic!("call {call}: no closing"));
-            self.sums(store, *call, closing);
+            if !self.calls.get(call).is_some_and(|book| book.taken) {
+                self.sums(store, *call, closing);
+            }
             self.hung_up(*call, closing);
             if !self.wall_moved && closing.end_cause != EndCause::CrashRecovered {
                 ordered(opening, closing);
@@ -237,10 +252,14 @@ impl Books {
             let gone = !book.lost.is_empty()
                 || book.killed.is_some()
                 || cdr.end_cause == EndCause::MediaLost
-                || wire.tainted;
+                || wire.tainted
+                || wire.gone;
             let up = wire.ok_out.or(wire.ok_in).is_some();
             // Before the ACK no BYE may be sent (RFC 3261 §15), for 64 x T1 at most.
             let unconfirmed = wire.ok_out.map_or(0, |at| at + 33 * SECOND);
+            // Who was killed in that time sends none.
+            let mut kills = self.kills.iter();
+            let gone = gone || kills.any(|(node, at)| *node == book.node && *at <= unconfirmed);
             assert!(
                 gone || !up || bye.is_some_and(|at| at <= unconfirmed.max(*closed)),
                 "call {call} is over, and phone {phone} is still on the line"
@@ -347,7 +366,7 @@ impl Books {
         );
         let crashed = cdr.end_cause == EndCause::CrashRecovered;
         let unbilled = if crashed { self.crash_takes(world, book) } else { 0 };
-        let dead = cdr.end_cause == EndCause::NoMedia || !book.all_heard();
+        let dead = cdr.end_cause == EndCause::NoMedia || !book.all_heard() || book.taken;
         assert!(
             dead || raw + slack + unbilled >= least,
             "call {call}: raw {raw} ns, the wire saw {least} at least; {cdr:?}"

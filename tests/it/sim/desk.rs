@@ -218,7 +218,9 @@ impl Desk {
         if fails {
             return Tried::Failed;
         }
-        let reply = store.commit(clerk, &head.request);
+        let Some(reply) = store.ask(clerk, &head.request) else {
+            return Tried::Failed;
+        };
         store.check();
         if roll < 100 - self.mood.loses.min(100) && !work.late {
             return Tried::Answered(reply);

@@ -14,6 +14,7 @@ use cardline::ids::{CallKey, CardId, OpId, ProjectId};
 use cardline::now::UnixTime;
 use cardline::units::{E164, TalkTime};
 
+use super::lease::Lease;
 use super::phone::Nanos;
 
 /// Who asks, and when: by true time, and by the clock on that node's wall.
@@ -22,6 +23,9 @@ pub struct Clerk {
     pub at: Nanos,
     pub wall: UnixTime,
     pub node: usize,
+    /// The life of its lease that it believes in, and until when it believes so.
+    pub epoch: u32,
+    pub grant_until: Nanos,
 }
 
 /// One card and its entries.
@@ -70,13 +74,32 @@ pub struct Store {
     pub cdrs: BTreeMap<CallKey, CdrRow>,
     wrong: BTreeMap<Option<E164>, u32>,
     binds: BTreeMap<OpId, bool>,
-    model: Book,
-    now: UnixTime,
+    pub(super) model: Book,
+    pub(super) now: UnixTime,
     /// Whose request is carried out.
     node: usize,
+    /// By node; empty where there is only one.
+    pub leases: Vec<Lease>,
 }
 
 impl Store {
+    /// Carries out one request, if its node may; `None`: it is fenced.
+    ///
+    /// # Panics
+    /// On what no right caller may ask.
+    pub fn ask(&mut self, clerk: Clerk, request: &LedgerRequest) -> Option<LedgerReply> {
+        if self.is_fenced(clerk, request) {
+            return None;
+        }
+        if matches!(
+            request,
+            LedgerRequest::Reserve { .. } | LedgerRequest::Renew { .. }
+        ) {
+            self.grants(clerk);
+        }
+        Some(self.commit(clerk, request))
+    }
+
     /// Carries out one committed request.
     ///
     /// # Panics
@@ -118,55 +141,6 @@ impl Store {
             }
             LedgerRequest::CloseCdr(cdr) => self.close_cdr(cdr),
         }
-    }
-
-    pub fn recharge(&mut self, card: CardId, delta: i64) {
-        let row = self.cards.get_mut(&card).expect("cards are never removed");
-        row.entries.push((None, delta));
-        row.balance += delta;
-        let amount = TalkTime::from_ms(delta);
-        self.model.apply(self.now, &Command::Recharge { card, amount });
-    }
-
-    pub fn sell(&mut self, id: CardId, mut card: Card) {
-        if card.balance == 0 {
-            // Nothing was bought yet, so nothing was activated.
-            card.before_block = CardState::New;
-            card.state = CardState::New;
-        }
-        let amount = TalkTime::from_ms(card.balance);
-        let (max_parallel, expires_at) = (card.max_parallel, card.expires_at);
-        let buy = Command::Buy {
-            card: id,
-            amount,
-            max_parallel,
-            expires_at,
-        };
-        self.model.apply(self.now, &buy);
-        if card.state != CardState::New {
-            self.model.apply(self.now, &Command::Activate { card: id });
-        }
-        if card.state == CardState::Blocked {
-            self.model.apply(self.now, &Command::Block { card: id });
-        }
-        self.cards.insert(id, card);
-    }
-
-    pub fn block(&mut self, id: CardId) {
-        let card = self.cards.get_mut(&id).expect("cards are never removed");
-        if matches!(card.state, CardState::New | CardState::Active) {
-            card.before_block = card.state;
-            card.state = CardState::Blocked;
-        }
-        self.model.apply(self.now, &Command::Block { card: id });
-    }
-
-    pub fn unblock(&mut self, id: CardId) {
-        let card = self.cards.get_mut(&id).expect("cards are never removed");
-        if card.state == CardState::Blocked {
-            card.state = card.before_block;
-        }
-        self.model.apply(self.now, &Command::Unblock { card: id });
     }
 
     pub fn reserved(&self, card: CardId) -> i64 {
@@ -346,7 +320,14 @@ impl Store {
         let available = self.available(key.1);
         let state = self.cards[&key.1].state;
         let Some(row) = self.rows.get_mut(&key).filter(|row| row.settled.is_none()) else {
-            return LedgerReply::NotReserved(ReserveRefusal::State(state));
+            // Others have ended it meanwhile.
+            let why = match state {
+                CardState::Active => ReserveRefusal::Empty,
+                CardState::New | CardState::Expired | CardState::Blocked | CardState::Cancelled => {
+                    ReserveRefusal::State(state)
+                }
+            };
+            return LedgerReply::NotReserved(why);
         };
         if let Some((granted, last)) = row.ops.get(&op) {
             return LedgerReply::Renewed {

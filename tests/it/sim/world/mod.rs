@@ -12,6 +12,7 @@ use cardline::switch::{AdminAsk, AdminReply, Input, Output, Switch, SwitchStatus
 use super::books::Books;
 use super::cast::{Cast, Fingers, SAFETY};
 use super::desk::{Away, Lane, Mood, Visit};
+use super::lease::Lease;
 use super::link::Link;
 use super::log::Log;
 use super::media::KeyPacket;
@@ -82,6 +83,10 @@ pub enum Local {
     Visit(Lane),
     Reply(LedgerId, LedgerReply),
     CardChanged(CardId),
+    /// The lease is to be renewed.
+    Round,
+    /// A fenced node comes back.
+    Rejoin,
     /// A wake-up for nothing.
     Spurious,
 }
@@ -116,6 +121,8 @@ pub struct World {
     pub cast: Cast,
     pub log: Log,
     pub bounds: Bounds,
+    /// Renewals of leases in the queue; they alone keep no run going.
+    rounds: usize,
     /// Every input and output as `Debug` prints it, if somebody wants to read them.
     pub spied: Option<Vec<String>>,
     out: Vec<Output>,
@@ -152,6 +159,7 @@ impl World {
                 ports: 64,
                 checkpoint: 10 * SECOND,
             },
+            rounds: 0,
             spied: None,
             out: Vec::new(),
         }
@@ -166,7 +174,11 @@ impl World {
         if faults {
             super::trouble::plan(self);
         }
+        if self.nodes.len() > 1 {
+            self.store.leases = vec![Lease::default(); self.nodes.len()];
+        }
         for node in 0..self.nodes.len() {
+            self.join(node);
             self.stock(node);
             let lateness = if faults { self.rng.below(3) * MS } else { 0 };
             self.nodes[node].lateness = lateness;
@@ -221,6 +233,9 @@ impl World {
 
     fn next(&self) -> Option<Nanos> {
         let queued = self.queue.keys().next().map(|(at, _)| *at);
+        if self.queue.len() == self.rounds && self.due().is_none() {
+            return None;
+        }
         queued.into_iter().chain(self.due().map(|(at, _)| at)).min()
     }
 
@@ -263,6 +278,7 @@ impl World {
             }
             // It was for a process that is dead.
             Event::Of(_, Local::Reply(_, reply)) => super::desk::forgo(reply),
+            Event::Of(_, Local::Round) => self.rounds -= 1,
             Event::Of(..) => {}
             Event::Operator(operation) => self.operate(operation),
             Event::Mood(node, mood) => {
@@ -328,6 +344,8 @@ impl World {
                 });
                 self.input(node, Input::Ledger { id, reply });
             }
+            Local::Round => self.round(node),
+            Local::Rejoin => self.join(node),
             Local::CardChanged(card) => self.input(node, Input::CardChanged(card)),
             Local::Spurious => self.input(node, Input::Timeout),
         }

@@ -7,6 +7,7 @@ use cardline::switch::{Input, Output, Switch, SwitchStatus};
 
 use super::{Event, Local, World};
 use crate::sim::desk::Desk;
+use crate::sim::lease::{BACK_OFF, MARGIN, RENEW, TTL};
 use crate::sim::media::Plane;
 use crate::sim::phone::{MS, Nanos, SECOND};
 use crate::sim::store::Clerk;
@@ -23,6 +24,9 @@ pub struct Node {
     pub frozen_until: Nanos,
     /// How far the clock on its wall is from true time.
     pub skew_ms: i64,
+    /// Its lease: the epoch, and how long it may grant by its own clock.
+    epoch: u32,
+    grant_until: Nanos,
     /// How late its deadlines are served.
     pub lateness: Nanos,
     pub last_status: Option<SwitchStatus>,
@@ -45,6 +49,8 @@ impl Node {
             life: 0,
             frozen_until: 0,
             skew_ms: 0,
+            epoch: 0,
+            grant_until: 0,
             lateness: 0,
             last_status: None,
         }
@@ -76,6 +82,8 @@ impl World {
             at: self.now,
             wall: self.clock(node).wall,
             node,
+            epoch: self.nodes[node].epoch,
+            grant_until: self.nodes[node].grant_until,
         }
     }
 
@@ -152,11 +160,48 @@ impl World {
         for request in std::mem::take(&mut self.nodes[node].desk.journal) {
             crate::sim::desk::forgo(self.store.commit(clerk, &request));
         }
-        self.store.recover(clerk, node);
+        self.join(node);
         let life = self.nodes[node].life;
         let switch = crate::sim::build::switch(self.seed, (node, life), &self.cast);
         self.nodes[node].switch = Some(switch);
         self.stock(node);
+    }
+
+    /// Takes the node's lease where there are others, and settles what its earlier lives left.
+    pub fn join(&mut self, node: usize) {
+        if self.nodes.len() > 1 {
+            self.nodes[node].epoch = self.store.claim(self.now, node);
+            self.nodes[node].grant_until = self.now + TTL - MARGIN;
+            self.rounds += 1;
+            self.local(self.now + RENEW, node, Local::Round);
+        }
+        let clerk = self.clerk(node);
+        self.store.recover(clerk, node);
+    }
+
+    /// Every 3 s: the lease is renewed, and what dead nodes left is settled.
+    pub fn round(&mut self, node: usize) {
+        self.rounds -= 1;
+        if !self.nodes[node].desk.reaches_store() {
+            self.rounds += 1;
+            return self.local(self.now + SECOND / 2, node, Local::Round);
+        }
+        let clerk = self.clerk(node);
+        if !self.store.prolong(clerk) {
+            self.log
+                .note(self.now, 15, &[], || format!("node {node} is fenced"));
+            return self.local(self.now + BACK_OFF, node, Local::Rejoin);
+        }
+        self.nodes[node].grant_until = self.now + TTL - MARGIN;
+        for dead in self.store.fence_dead(clerk) {
+            self.log.note(self.now, 16, &[], || {
+                format!("node {node} takes over node {dead}")
+            });
+            self.books.taken(dead, &self.store);
+            self.store.recover(clerk, dead);
+        }
+        self.rounds += 1;
+        self.local(self.now + RENEW, node, Local::Round);
     }
 
     /// Socket pairs for a fresh switch.
