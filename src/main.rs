@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 
 use anyhow::Context;
-use cardline::cli::{self, Command, DemoFlags, Exit, Global, Lang, PinKeyVerb};
+use cardline::cli::{self, BackupFlags, Command, DemoFlags, Exit, Global, Lang, MigrateVerb, PinKeyVerb};
 use cardline::config::{LogConfig, LogFormat};
 use cardline::demo::{self, Daemon, DemoOptions};
+use cardline::serve::upkeep::{self, Upkeep};
 use cardline::serve::{self, check, keys};
 use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
@@ -19,6 +20,8 @@ fn main() -> ExitCode {
         Command::Serve { config } => serve(&config),
         Command::Check { config } => check(&config, cli.global.json),
         Command::PinKey(PinKeyVerb::Rotate { config }) => rotate(&config, cli.global.json),
+        Command::Migrate(verb) => migrate(&cli.global, verb),
+        Command::Backup(flags) => backup(&cli.global, &flags),
         Command::Demo(flags) => demo(&cli.global, flags),
     };
     match ended {
@@ -74,6 +77,36 @@ fn rotate(file: &Path, json: bool) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Ok)
+}
+
+/// Looks at, brings up or copies a database.
+fn migrate(global: &Global, verb: MigrateVerb) -> anyhow::Result<Exit> {
+    let read = |file: &Path| serve::read_config(file).map_err(anyhow::Error::msg);
+    let runtime = runtime()?;
+    let done = match verb {
+        MigrateVerb::Status { config } => runtime.block_on(upkeep::migrate_status(&read(&config)?)),
+        MigrateVerb::Up { config } => runtime.block_on(upkeep::migrate_up(&read(&config)?)),
+        MigrateVerb::Copy { from, to } => {
+            let mut bar = cli::copy_bar(global.json);
+            runtime.block_on(upkeep::migrate_copy(&from, &to, &mut bar))
+        }
+    };
+    Ok(show(global, &done?))
+}
+
+fn backup(global: &Global, flags: &BackupFlags) -> anyhow::Result<Exit> {
+    let config = serve::read_config(&flags.config).map_err(anyhow::Error::msg)?;
+    let done = runtime()?.block_on(upkeep::backup(&config, &flags.file))?;
+    Ok(show(global, &done))
+}
+
+fn show(global: &Global, done: &Upkeep) -> Exit {
+    if global.json {
+        println!("{}", done.document);
+    } else {
+        println!("{}", done.text);
+    }
+    if done.passed { Exit::Ok } else { Exit::Failed }
 }
 
 /// Plays the demo in a folder of its own; exit 1 if a scene went wrong.

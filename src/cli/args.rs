@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::upkeep::{BackupFlags, MigrateVerb, PinKeyVerb};
+
 use super::money_args::{BatchFlags, ExportFlags, ImportFlags, OperatorVerb, TariffVerb};
 
 /// Prepaid minute cards for the telephone: a SIP back-to-back user agent.
@@ -75,6 +77,11 @@ pub enum Command {
     /// The key that PINs are hashed and encrypted with
     #[command(subcommand)]
     PinKey(PinKeyVerb),
+    /// The database's schema, and moving to another database; without a daemon
+    #[command(subcommand)]
+    Migrate(MigrateVerb),
+    /// Copy the SQLite database to FILE while it is served, and check the copy
+    Backup(BackupFlags),
     /// Show the whole service with a built-in caller and advisor, needing nothing else
     Demo(DemoFlags),
     #[command(flatten)]
@@ -126,16 +133,6 @@ pub enum ClientVerb {
     },
     /// Follow what happens in calls, one JSON document per line
     Events,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum PinKeyVerb {
-    /// Change to a new key; the daemon must be stopped. The old file stays as pin.key.old
-    Rotate {
-        /// Configuration file (TOML)
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-    },
 }
 
 #[derive(Clone, Debug, Args)]

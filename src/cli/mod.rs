@@ -1,9 +1,10 @@
 //! One binary, `cardline VERB`: the command line's grammar, and the client that speaks HTTP to the
 //! admin socket. No logic of its own: the daemon decides, the client asks and shows.
 //!
-//! Deliberately absent: `serve`, `check` and `demo`, which `main.rs` starts.
+//! Deliberately absent: `serve`, `check`, `migrate`, `backup` and `demo`, which `main.rs` starts.
 
 mod args;
+mod bar;
 pub mod client;
 mod daemon;
 mod drain;
@@ -15,6 +16,7 @@ mod render;
 mod render_books;
 mod render_money;
 mod text;
+mod upkeep;
 mod verbs;
 mod words;
 
@@ -24,7 +26,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use serde_json::{Value, json};
 
-pub use args::{Cli, ClientVerb, Command, DemoFlags, Global, Lang, PinKeyVerb};
+pub use args::{Cli, ClientVerb, Command, DemoFlags, Global, Lang};
+pub use bar::copy_bar;
+pub use upkeep::{BackupFlags, MigrateVerb, PinKeyVerb};
 
 use client::{Client, ClientFault, Reply};
 

@@ -6,6 +6,7 @@
 mod assemble;
 pub mod check;
 pub mod keys;
+pub mod upkeep;
 
 use std::io;
 use std::net::SocketAddr;
@@ -67,6 +68,8 @@ pub enum StartFault {
         address: std::net::IpAddr,
         ports: String,
     },
+    #[error("the copy's books cannot be read: {0}")]
+    Books(String),
     #[error("the system refuses {what}: {source}")]
     System { what: &'static str, source: io::Error },
 }
@@ -405,6 +408,8 @@ async fn load_prompts(dir: Option<PathBuf>) -> Result<Prompts, StartFault> {
 
 async fn open_store(config: &Config) -> Result<Store, StartFault> {
     let url = &config.store.url;
+    // Before anything is written beside a database that is not ours.
+    crate::store::inspect(url).await?;
     let pin_key = PinKey::find(url, config.store.pin_key_file.as_deref())?;
     let options = StoreOptions {
         node: assemble::node_name(config),

@@ -8,6 +8,7 @@
 //! Deliberately absent: retries and timeouts (the driver's), rights and rendering (the admin's).
 
 mod audit;
+mod backup;
 mod batch;
 mod bulk;
 mod bulk_sale;
@@ -18,6 +19,7 @@ mod cards;
 mod cdr;
 mod changes;
 mod check;
+mod copy;
 mod correction;
 mod directory;
 mod expiry;
@@ -42,6 +44,7 @@ mod recovery;
 mod rotation;
 mod rows;
 mod sale;
+mod schema;
 mod storno;
 mod takeover;
 mod tariffs;
@@ -59,9 +62,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::now::IdSource;
 
+pub use backup::backup;
 pub use batch::{Answered, shares};
 pub use card_batch::BATCH_MAX;
 pub use changes::Changes;
+pub use copy::{Copied, CopyProgress, copy};
 pub use fault::{AdminError, Refusal, RefusalClass, StoreFault};
 pub use files::{Hold, beside_sqlite};
 pub use guard::{PinAttack, PinWatch};
@@ -73,6 +78,7 @@ pub use node::{MARGIN, NodeRow, TTL};
 pub use pin_key::PinKey;
 pub use recovery::{Recovered, Recovery};
 pub use rows::*;
+pub use schema::{Schema, inspect};
 
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
@@ -192,65 +198,35 @@ impl Store {
     /// # Errors
     /// [`StoreFault`], which says what, where and what to do.
     pub async fn open(options: StoreOptions) -> Result<Store, StoreFault> {
-        sqlx::any::install_default_drivers();
-        let (dialect, url) = connect_url(&options.url)?;
-        let durable = options.durable;
-        let migrator = dialect.migrator();
-        let newest = migrator.iter().map(|step| step.version).max().unwrap_or(0);
-        if dialect == Dialect::Sqlite {
-            origin::look_at_file(&options.url, newest).await?;
-            files::make_private(&url).map_err(|error| open_fault(&options.url, &error))?;
-        }
-        let writers = match dialect {
-            Dialect::Sqlite => 1,
-            Dialect::Postgres => options.writers.max(1),
-        };
-        let connections = match dialect {
-            Dialect::Sqlite if url.contains(":memory:") => 1,
-            Dialect::Sqlite => 4,
-            // A lease is renewed and an operator answered while all writers write.
-            Dialect::Postgres => writers + 2,
-        };
-        let pool = AnyPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(Duration::from_secs(5))
-            .after_connect(move |conn, _| Box::pin(async move { prepare(conn, dialect, durable).await }))
-            // One that SQLite has rolled back by itself (a full disk) would refuse every later db_tx.
-            .before_acquire(move |conn, _| {
-                Box::pin(async move { Ok(connections == 1 || !conn.is_in_transaction()) })
-            })
-            .connect(&url)
-            .await
-            .map_err(|error| open_fault(&options.url, &error))?;
-        if dialect == Dialect::Postgres {
-            let mut conn = pool.acquire().await?;
-            origin::look_at_schema(&mut conn, &options.url, newest).await?;
-        }
-        migrator
-            .run(&pool)
-            .await
-            .map_err(|error| migrate_fault(&options.url, migrator, &error))?;
-        if dialect == Dialect::Sqlite {
-            files::keep_private(&options.url);
-            files::end_first_start(&options.url);
-        }
+        let (pool, dialect) = connect(&options).await?;
         let pin_key = proven_key(&pool, dialect, &options).await?;
-        let store = Store {
+        let store = Store::on(pool, dialect, StoreOptions { pin_key, ..options })?;
+        store.read_epoch().await?;
+        Ok(store)
+    }
+
+    /// Opens without a look at the PIN key, for what needs no PIN: copies and backups.
+    async fn without_key(url: &str) -> Result<Store, StoreFault> {
+        let options = StoreOptions::new(url, PinKey::from_bytes([0; 32]));
+        let (pool, dialect) = connect(&options).await?;
+        Store::on(pool, dialect, options)
+    }
+
+    fn on(pool: AnyPool, dialect: Dialect, options: StoreOptions) -> Result<Store, StoreFault> {
+        Ok(Store {
             inner: Arc::new(Inner {
                 pool,
                 dialect,
-                pin_key,
+                pin_key: options.pin_key,
                 node: options.node,
-                gate: Arc::new(Semaphore::new(writers as usize)),
+                gate: Arc::new(Semaphore::new(dialect.writers(options.writers) as usize)),
                 ids: Mutex::new(IdSource::from_seed(pin_key::random_bytes()?)),
                 epoch: std::sync::atomic::AtomicI64::new(0),
                 lease: node::LeaseState::default(),
                 steady: std::sync::atomic::AtomicI64::new(guard::UNSET),
             }),
             rehearsal: false,
-        };
-        store.read_epoch().await?;
-        Ok(store)
+        })
     }
 
     /// The same database, but every write is taken back at its end: for a dry run, which gives the
@@ -314,6 +290,49 @@ impl Store {
     fn draw<T>(&self, draw: impl FnOnce(&mut IdSource) -> T) -> T {
         draw(&mut self.inner.ids.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Looks at the database, opens it, makes the SQLite file if it is missing, and brings the schema up.
+async fn connect(options: &StoreOptions) -> Result<(AnyPool, Dialect), StoreFault> {
+    sqlx::any::install_default_drivers();
+    let (dialect, url) = connect_url(&options.url)?;
+    let durable = options.durable;
+    let migrator = dialect.migrator();
+    let newest = migrator.iter().map(|step| step.version).max().unwrap_or(0);
+    if dialect == Dialect::Sqlite {
+        origin::look_at_file(&options.url, newest).await?;
+        files::make_private(&url).map_err(|error| open_fault(&options.url, &error))?;
+    }
+    let connections = match dialect {
+        Dialect::Sqlite if url.contains(":memory:") => 1,
+        Dialect::Sqlite => 4,
+        // A lease is renewed and an operator answered while all writers write.
+        Dialect::Postgres => dialect.writers(options.writers) + 2,
+    };
+    let pool = AnyPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(5))
+        .after_connect(move |conn, _| Box::pin(async move { prepare(conn, dialect, durable).await }))
+        // One that SQLite has rolled back by itself (a full disk) would refuse every later db_tx.
+        .before_acquire(move |conn, _| {
+            Box::pin(async move { Ok(connections == 1 || !conn.is_in_transaction()) })
+        })
+        .connect(&url)
+        .await
+        .map_err(|error| open_fault(&options.url, &error))?;
+    if dialect == Dialect::Postgres {
+        let mut conn = pool.acquire().await?;
+        origin::look_at_schema(&mut conn, &options.url, newest).await?;
+    }
+    migrator
+        .run(&pool)
+        .await
+        .map_err(|error| migrate_fault(&options.url, migrator, &error))?;
+    if dialect == Dialect::Sqlite {
+        files::keep_private(&options.url);
+        files::end_first_start(&options.url);
+    }
+    Ok((pool, dialect))
 }
 
 /// The key that this database's PINs were hashed with: the first start writes a proof, each later one

@@ -12,6 +12,7 @@ mod money;
 mod nodes;
 mod outage;
 mod pins;
+mod migrate;
 mod prompts;
 mod redaction;
 mod serve;
