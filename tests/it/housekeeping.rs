@@ -52,6 +52,18 @@ async fn a_day_of_trade(store: &Store, day: i64) {
     store.ledger(on_day(day), &wrong).await.unwrap().forgo();
 }
 
+/// Tries are stamped by the database's own clock; this one was made on that day.
+async fn tried_on(database: &Database, day: i64) {
+    let mut conn = database.raw().await;
+    let moved = sqlx::query("UPDATE pin_attempt SET at = $1 WHERE call = $2")
+        .bind(on_day(day).wall.as_ms())
+        .bind(CallKey::new(day.unsigned_abs() + 1).to_string())
+        .execute(&mut conn)
+        .await
+        .unwrap();
+    assert_eq!(moved.rows_affected(), 1);
+}
+
 async fn rows(database: &Database) -> [i64; 4] {
     let mut conn = database.raw().await;
     let row = sqlx::query(
@@ -75,6 +87,7 @@ async fn what_is_past_its_time_is_removed_and_nothing_else(on: Kind) {
         .unwrap();
     for day in [0, 10] {
         a_day_of_trade(&store, day).await;
+        tried_on(&database, day).await;
     }
     assert_eq!(rows(&database).await, [2, 4, 2, 2]);
     assert_eq!(store.clean_up(on_day(7)).await.unwrap(), Removed::default());

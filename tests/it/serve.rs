@@ -161,6 +161,7 @@ async fn a_second_node_of_one_name_is_refused_until_the_first_has_ended() {
         config.store.url.clone_from(&database.url);
         // One key for all of them.
         config.store.pin_key_file = Some(database.dir.path().join("pin.key"));
+        config.store.journal = Some(folders[n].path().join("cardline.journal"));
         config.node.name = name.to_owned();
         config
     };
